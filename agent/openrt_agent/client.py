@@ -1,0 +1,196 @@
+"""The client of one agent: commands and files over one connection."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+from openrt_agent import wire
+from openrt_agent.connection import Connection, Describe
+from openrt_agent.endpoint import Endpoint
+from openrt_agent.file_client import FileClient
+from openrt_agent.messages import AgentError, Hello, StartRequest, clean
+from openrt_agent.session import Operation, Session
+from openrt_core.errors import (
+    CommandNotStartedError,
+    OpenrtError,
+    StartTimeoutError,
+    TransportError,
+)
+from openrt_core.models import Exit, TerminalSize
+from openrt_core.process import Controls, Process
+
+CLIENT: Final = "openrt-python"
+LEASE: Final = 600.0
+
+
+class AgentClient:
+    """Runs commands and moves files through one agent. Thread-safe; no thread of its own, whatever it runs.
+
+    Attributes:
+        hello: what the agent said of itself.
+        files: file operations.
+    """
+
+    def __init__(self, connection: Connection, hello: Hello) -> None:
+        self.hello = hello
+        self.files = FileClient(connection)
+        self._connection = connection
+
+    @classmethod
+    def open(
+        cls,
+        endpoint: Endpoint,
+        *,
+        timeout: float,
+        lease: float = LEASE,
+        describe: Describe | None = None,
+    ) -> AgentClient:
+        """Greets the agent behind ``endpoint``, which belongs to the client from now on, also when this fails.
+
+        Args:
+            endpoint: the way to the agent.
+            timeout: seconds for the agent's answer.
+            lease: seconds, 5 to 86,400: an agent that hears nothing for so long ends the connection, and so does this client.
+            describe: asked for a better error when the stream ends unexpectedly, in a thread of its own; what it says within
+                5 s counts.
+
+        Raises:
+            StartTimeoutError: no answer in time.
+            TransportError, SandboxGoneError: the stream ended, or what answered is no agent that this client can speak to.
+        """
+        session = Session(lease=lease, now=time.monotonic())
+        connection = Connection(endpoint, session, describe)
+        try:
+            connection.send(session.greeting(CLIENT))
+            if not connection.settled.wait(timeout):
+                raise StartTimeoutError(f"The agent in the sandbox did not answer within {timeout:g} s.")
+            if session.hello is None:
+                raise connection.reason("no")
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, session.hello)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, from whichever side."""
+        return self._connection.closed
+
+    def start(self, request: StartRequest, process: Process) -> None:
+        """Starts a command; returns at once. The agent's answers are fed to ``process``.
+
+        Raises:
+            TransportError, SandboxGoneError: it was not started.
+            CommandNotStartedError: its arguments and environment are too large.
+            SettingError: a text that stands for no bytes.
+        """
+        connection = self._connection
+        connection.check()
+        window = process.window
+        payload = request.payload(window)
+        running = _Running(connection, process)
+        operation = connection.session.open("command", running, (window, window))
+        running.operation = operation
+        # Before START goes out: whoever interrupts this can then kill what may have been started.
+        process.attach(running)
+        connection.begin(operation, wire.encode(wire.START, operation.id, payload))
+        running.queued()
+        process.add_stdin_credit(wire.INPUT_CREDIT)
+
+    def close(self) -> None:
+        """Closes the stream; for the agent's owner that ends the sandbox. Running commands fail. Idempotent."""
+        self._connection.close()
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Has ``callback()`` called when the connection has ended. In the I/O thread: it must be short."""
+        self._connection.add_close_callback(callback)
+
+
+class _Running(Controls):
+    """One command: its process's controls, and the handler of what the agent says about it."""
+
+    __slots__ = ("_cancel", "_connection", "_process", "_queued", "operation")
+
+    operation: Operation[_Running]
+
+    def __init__(self, connection: Connection, process: Process) -> None:
+        self._connection = connection
+        self._process = process
+        self._queued = False  # START is on its way, frames may follow
+        self._cancel = False
+
+    def queued(self) -> None:
+        """START was handed to the connection."""
+        self._queued = True
+        if self._cancel:
+            self._send(wire.CANCEL)
+
+    def _send(self, kind: int, payload: bytes = b"") -> None:
+        if self._queued and self._connection.session.is_open(self.operation):
+            self._connection.send(wire.encode(kind, self.operation.id, payload))
+
+    # Controls ----------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        again, self._cancel = self._cancel, True
+        if not again:
+            self._send(wire.CANCEL)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        self._send(wire.SIGNAL, bytes((number & 0xFF, 1 if group else 0)))
+
+    def write(self, data: bytes) -> None:
+        session = self._connection.session
+        if session.is_open(self.operation):
+            for frame in session.feed_input(self.operation, data):
+                self._connection.send(frame)
+
+    def close_stdin(self) -> None:
+        self._send(wire.STDIN_EOF)
+
+    def resize(self, size: TerminalSize) -> None:
+        self._send(wire.RESIZE, struct.pack(">HH", size.rows, size.columns))
+
+    def credit(self, stream: int, amount: int) -> None:
+        frame = self._connection.session.grant(self.operation, stream, amount)
+        if frame is not None:
+            self._connection.send(frame)
+
+    # Handler -----------------------------------------------------------------------------------
+
+    def on_started(self, pid: int) -> None:
+        self._process.started(pid)
+        if not self._queued:
+            # Ctrl-C struck between the two steps of start(), and perhaps asked for a kill since.
+            self.queued()
+
+    def on_output(self, stream: int, data: bytes) -> None:
+        self._process.feed(stream, data)
+
+    def on_input_credit(self, amount: int) -> None:
+        self._process.add_stdin_credit(amount)
+
+    def on_exited(self, exit: Exit) -> None:
+        self._process.exited(exit)
+
+    def on_failed(self, error: AgentError) -> None:
+        self._process.failed(_not_started(self._process.command.argv[0], error))
+
+    def on_ended(self, result: dict[str, object]) -> None:
+        raise AssertionError("the session lets no END of a command through")
+
+    def on_lost(self, error: OpenrtError) -> None:
+        self._process.failed(error)
+
+
+def _not_started(program: str, error: AgentError) -> OpenrtError:
+    if error.code == "too_many":
+        return TransportError(
+            "The sandbox has no room for one more command now.", started="no", retryable=True
+        )
+    return CommandNotStartedError(
+        f"{clean(program, 200)!r} was not started: {error.message}", code=f"command.{error.code}"
+    )

@@ -1,0 +1,3 @@
+module openrt-agent
+
+go 1.23

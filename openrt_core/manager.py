@@ -1,0 +1,322 @@
+"""One runtime with its wrappers, and the rules around its hooks: what is checked before, what is cleaned up after."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from openrt_core import exits, features, hookspecs
+from openrt_core.capture import CaptureBudget
+from openrt_core.errors import PluginError, TransportError
+from openrt_core.exec_files import ExecFiles
+from openrt_core.hook_calls import Hooks, Wrapper
+from openrt_core.models import (
+    Attachment,
+    Capabilities,
+    Command,
+    Entry,
+    SandboxHandle,
+    SandboxSpec,
+    SandboxStatus,
+)
+from openrt_core.process import Process
+from openrt_core.uninterrupted import uninterrupted
+
+if TYPE_CHECKING:
+    from openrt_core.events import Event
+    from openrt_core.settings import Settings
+
+User = int | str | None
+
+
+class Manager:
+    """The only one who calls hooks. Thread-safe; cheap to make; one process can hold several.
+
+    Args:
+        name: of the runtime, as it stands in handles.
+        plugin: what the runtime's factory returned.
+        wrappers: wrappers around its hooks, the first is the outermost.
+        settings: the user's settings, for what is made with this manager; None: they are read when they are needed.
+
+    Raises:
+        PluginError: the plugin or a wrapper breaks the contract.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plugin: object,
+        wrappers: Sequence[Wrapper] = (),
+        settings: Settings | None = None,
+    ) -> None:
+        self.name = name
+        self.plugin = plugin
+        self._settings = settings
+        defaults = ExecFiles(functools.partial(self.start, bare=True))
+        self.hooks = Hooks(name, plugin, wrappers, defaults)
+        defaults.stdin = "stdin" in self.hooks.features
+        core = hookspecs.REQUIRED | hookspecs.CORE
+        self.capabilities = Capabilities(
+            hooks=frozenset(h.removeprefix("openrt_") for h in self.hooks.own - core),
+            features=self.hooks.features,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        runtime: str | None = None,
+        settings: Settings | None = None,
+        wrappers: Sequence[str | Wrapper] | None = None,
+        emit: Callable[[Event], None] | None = None,
+    ) -> Manager:
+        """The manager of an installed runtime, which is imported now.
+
+        Args:
+            runtime: its name, or ``distribution:name``; None for the setting RUNTIME.
+            settings: None reads them from the environment and the files.
+            wrappers: names or loaded wrappers, the first is the outermost; None for the setting OPENRT_WRAPPERS.
+            emit: is told of progress and notes; None warns of what is deprecated and logs the rest.
+
+        Raises:
+            RuntimeNotFoundError, RuntimeAmbiguousError, PluginError, SettingError
+        """
+        from openrt_core import selection
+
+        return cls(*selection.choose(runtime, settings, wrappers, emit))
+
+    @property
+    def settings(self) -> Settings:
+        """The user's settings."""
+        if self._settings is None:
+            from openrt_core import settings
+
+            self._settings = settings.load(runtime=self.name)
+        return self._settings
+
+    # The life of a sandbox ------------------------------------------------------------------------
+
+    def create(self, spec: SandboxSpec) -> SandboxHandle:
+        """Makes a sandbox. Whatever goes wrong, and on Ctrl-C, what was made of it is removed.
+
+        Raises:
+            UnsupportedError: before anything is spent.
+            ProvisionError: or one of its kinds.
+        """
+        prepared = self.hooks.call(SandboxSpec, "openrt_prepare", spec=spec)
+        if prepared.id != spec.id:
+            raise PluginError(
+                f"openrt_prepare changed the sandbox's id {spec.id} to {prepared.id}."
+            )
+        features.check_spec(self.name, self.hooks.features, prepared)
+        if self.hooks.has("openrt_preflight"):
+            self.hooks.call(bool, "openrt_preflight", spec=prepared)
+        named = SandboxHandle(runtime=self.name, id=spec.id)
+        try:
+            # Before anything is made, so that no moment is left in which a Ctrl-C could leak it.
+            exits.add(self.name, spec.id, lambda: self._remove(named))
+            handle = self._provision(prepared)
+            if prepared.keep:
+                exits.discard(self.name, spec.id)
+            else:
+                exits.add(self.name, spec.id, lambda: self._remove(handle))
+        except BaseException as error:
+            self._clean_up(named, error)
+            raise
+        return handle
+
+    def _provision(self, spec: SandboxSpec) -> SandboxHandle:
+        attachments = tuple(
+            self.hooks.call(Attachment, "openrt_mount", mount=mount, spec=spec)
+            for mount in spec.mounts
+        )
+        handle = self.hooks.call(
+            SandboxHandle, "openrt_provision", spec=spec, attachments=attachments
+        )
+        return self._checked(handle, "openrt_provision", spec.id)
+
+    def connect(self, id: str) -> SandboxHandle:
+        """Joins a sandbox by its id.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+            SandboxGoneError: there is none of this id.
+        """
+        handle = self.hooks.call(SandboxHandle, "openrt_connect", id=id)
+        return self._checked(handle, "openrt_connect", id)
+
+    def status(self, handle: SandboxHandle) -> SandboxStatus:
+        """The state of a sandbox."""
+        return self.hooks.call(SandboxStatus, "openrt_status", handle=handle)
+
+    def teardown(self, handle: SandboxHandle) -> bool:
+        """Removes a sandbox, to the end whatever Ctrl-C; True if it was there.
+
+        When it or a wrapper of it fails, it is called once more without the wrappers, and the first error is raised.
+        """
+
+        removed: list[bool] = []
+
+        def remove() -> None:
+            removed.append(self.hooks.call(bool, "openrt_teardown", handle=handle))
+
+        # Should this be interrupted twice, the exit of the interpreter makes up for it.
+        exits.add(self.name, handle.id, lambda: self._remove(handle))
+        try:
+            uninterrupted(remove)
+        except Exception as error:
+            self._clean_up(handle, error)
+            raise
+        finally:
+            if removed:
+                exits.discard(self.name, handle.id)
+        return removed[0]
+
+    def _remove(self, handle: SandboxHandle) -> bool:
+        """The bare hook: no wrapper can stop it."""
+        removed = self.hooks.call(bool, "openrt_teardown", bare=True, handle=handle)
+        exits.discard(self.name, handle.id)
+        return removed
+
+    def _clean_up(self, handle: SandboxHandle, error: BaseException) -> None:
+        """Removes what ``error`` may have left, and leaves ``error`` to be seen."""
+        try:
+            uninterrupted(lambda: self._remove(handle))
+        except Exception as failure:
+            error.add_note(
+                f"The sandbox {handle.id} of the runtime {self.name!r} may be left behind: {failure}"
+            )
+
+    def _checked(self, handle: SandboxHandle, hook: str, id: str) -> SandboxHandle:
+        if (handle.runtime, handle.id) != (self.name, id):
+            raise PluginError(
+                f"{hook} of the runtime {self.name!r} returned the handle of "
+                f"{handle.runtime}:{handle.id}, not of {self.name}:{id}."
+            )
+        return handle
+
+    # Commands -------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        handle: SandboxHandle,
+        command: Command,
+        budget: CaptureBudget | None = None,
+        *,
+        bare: bool = False,
+    ) -> Process:
+        """Starts a command. Whatever goes wrong, and on Ctrl-C, it is killed.
+
+        Args:
+            handle: the sandbox.
+            command: what to run.
+            budget: the sandbox's share of memory for captured output.
+            bare: whether wrappers are left out.
+
+        Raises:
+            UnsupportedError: before it starts.
+            SandboxGoneError, TransportError: it was not started.
+        """
+        command = self.hooks.call(
+            Command,
+            "openrt_prepare_command",
+            bare=bare,
+            handle=handle,
+            command=_with_defaults(command, handle),
+        )
+        features.check_command(self.name, self.hooks.features, handle, command)
+        process = Process(_with_defaults(command, handle), budget)
+        try:
+            process.arm()
+            returned = self.hooks.call(
+                Process,
+                "openrt_exec",
+                bare=bare,
+                handle=handle,
+                command=process.command,
+                process=process,
+            )
+            if returned is not process:
+                returned.kill()
+                raise PluginError(
+                    f"openrt_exec of the runtime {self.name!r} returned a foreign Process."
+                )
+        except BaseException as error:
+            process.kill()
+            # Its end may never be told now; callbacks and waiters must not hang on it.
+            process.failed(error if isinstance(error, Exception) else _given_up())
+            raise
+        return process
+
+    # Files ----------------------------------------------------------------------------------------
+
+    def read_file(self, handle: SandboxHandle, path: str, user: User) -> bytes:
+        """The content of a file."""
+        return self.hooks.call(bytes, "openrt_read_file", handle=handle, path=path, user=user)
+
+    def write_file(
+        self, handle: SandboxHandle, path: str, data: bytes, mode: int | None, user: User
+    ) -> int:
+        """Writes a file; the number of bytes."""
+        return self.hooks.call(
+            int, "openrt_write_file", handle=handle, path=path, data=data, mode=mode, user=user
+        )
+
+    def list_files(self, handle: SandboxHandle, path: str, user: User) -> list[Entry]:
+        """The entries of a folder."""
+        return self.hooks.call(list, "openrt_list_files", handle=handle, path=path, user=user)
+
+    def stat_file(self, handle: SandboxHandle, path: str, follow: bool, user: User) -> Entry:
+        """One entry."""
+        return self.hooks.call(
+            Entry, "openrt_stat_file", handle=handle, path=path, follow=follow, user=user
+        )
+
+    def remove_file(self, handle: SandboxHandle, path: str, recursive: bool, user: User) -> bool:
+        """Removes a file, link or folder."""
+        return self.hooks.call(
+            bool, "openrt_remove_file", handle=handle, path=path, recursive=recursive, user=user
+        )
+
+    def rename_file(self, handle: SandboxHandle, path: str, to: str, user: User) -> bool:
+        """Renames."""
+        return self.hooks.call(
+            bool, "openrt_rename_file", handle=handle, path=path, to=to, user=user
+        )
+
+    def make_directory(
+        self,
+        handle: SandboxHandle,
+        path: str,
+        mode: int,
+        parents: bool,
+        exist_ok: bool,
+        user: User,
+    ) -> bool:
+        """Makes a folder."""
+        return self.hooks.call(
+            bool,
+            "openrt_make_directory",
+            handle=handle,
+            path=path,
+            mode=mode,
+            parents=parents,
+            exist_ok=exist_ok,
+            user=user,
+        )
+
+
+def _with_defaults(command: Command, handle: SandboxHandle) -> Command:
+    if command.cwd is not None and (command.user is not None or handle.user is None):
+        return command
+    return attrs.evolve(
+        command,
+        cwd=handle.workdir if command.cwd is None else command.cwd,
+        user=handle.user if command.user is None else command.user,
+    )
+
+
+def _given_up() -> TransportError:
+    return TransportError("The command was given up while it was being started.", started="unknown")

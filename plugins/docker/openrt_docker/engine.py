@@ -1,0 +1,101 @@
+"""The Docker engine: one client, and its errors in our words.
+
+``docker`` is imported when the first call is made, never when the plugin is found or loaded: it
+takes half a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from openrt_core.errors import (
+    AuthenticationError,
+    EngineUnreachableError,
+    ImageNotFoundError,
+    OpenrtError,
+    ProvisionError,
+    SettingError,
+)
+
+if TYPE_CHECKING:
+    import docker
+
+CALL_TIMEOUT = 60
+"""Seconds for one call of the engine, so that an engine that hangs does not hang us."""
+
+
+class Engine:
+    """The engine that DOCKER_HOST (or the default socket) names. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: docker.DockerClient | None = None
+
+    def client(self) -> docker.DockerClient:
+        """The SDK's client, made at the first call.
+
+        Raises:
+            EngineUnreachableError: nobody answers.
+        """
+        with self._lock:
+            if self._client is None:
+                import docker
+
+                with translated("reach the Docker engine"):
+                    self._client = docker.from_env(timeout=CALL_TIMEOUT, max_pool_size=64)
+            return self._client
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turns the SDK's errors into ours.
+
+    Args:
+        what: what was being done, for the message: ``could not WHAT``.
+    """
+    import docker.errors
+    import requests.exceptions
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise _from_api(what, error) from error
+    except (
+        requests.exceptions.Timeout,
+        requests.exceptions.ConnectionError,
+        docker.errors.DockerException,
+    ) as error:
+        raise EngineUnreachableError(
+            f"Could not {what}: the Docker engine does not answer.",
+            hint="Is the engine running, and may you use it? `docker version` tells; DOCKER_HOST "
+            "names it. Without an engine, RUNTIME=local needs none.",
+        ) from error
+
+
+def _from_api(what: str, error: docker.errors.APIError) -> OpenrtError:
+    explanation = str(error.explanation or error)
+    message = f"Could not {what}: {explanation}"
+    status = error.status_code or 0
+    if "bind source path does not exist" in explanation or "invalid mount config" in explanation:
+        return SettingError(
+            message,
+            hint="The path belongs to the machine where the engine runs; make it there first.",
+        )
+    if status == 404 and "image" in explanation.lower():
+        return ImageNotFoundError(message)
+    if status in (401, 403) or "unauthorized" in explanation or "access denied" in explanation:
+        return AuthenticationError(message, hint="Log in to the registry with `docker login`.")
+    if "manifest" in explanation and "unknown" in explanation:
+        return ImageNotFoundError(message)
+    return ProvisionError(message, retryable=status in (500, 502, 503, 504))
+
+
+def is_missing(error: OpenrtError) -> bool:
+    """Whether the engine said that there is no such thing."""
+    import docker.errors
+
+    cause = error.__cause__
+    return isinstance(cause, docker.errors.APIError) and cause.status_code == 404

@@ -1,0 +1,271 @@
+"""The docker runtime: a container for each sandbox, with the agent as its first process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from openrt_agent.endpoint import Endpoint
+from openrt_agent.messages import User, user_of
+from openrt_agent.runtime import AgentRuntime
+from openrt_core.errors import OpenrtError, ProvisionError, SandboxGoneError, SettingError
+from openrt_core.models import (
+    Attachment,
+    Mount,
+    PostMortem,
+    SandboxHandle,
+    SandboxSpec,
+    SandboxStatus,
+)
+from openrt_core.plugin import RuntimeContext, hookimpl
+from openrt_docker import container, images, labels
+from openrt_docker.agent_volume import PROGRAM, AgentVolumes
+from openrt_docker.attach import EngineEndpoint
+from openrt_docker.engine import Engine, is_missing, translated
+
+DEFAULT_IMAGE = "nikolaik/python-nodejs:python3.12-nodejs22"
+"""As in OpenHands (spec: SANDBOX_BASE_CONTAINER_IMAGE)."""
+
+FEATURES = frozenset(
+    {
+        "bind",
+        "cpu",
+        "gpu",
+        "image",
+        "kill_tree",
+        "labels",
+        "memory",
+        "named_volume",
+        "network_host",
+        "network_named",
+        "network_none",
+        "pids",
+        "read_only",
+        "stdin",
+        "streams",
+        "tty",
+        "user",
+    }
+)
+_REMOVAL_LIMIT = 60.0
+
+
+def create(context: RuntimeContext) -> DockerRuntime:
+    """The entry point."""
+    return DockerRuntime(context)
+
+
+class DockerRuntime(AgentRuntime):
+    """Containers of the engine that DOCKER_HOST names. Each ends with the process that made it."""
+
+    features = FEATURES
+
+    def __init__(self, context: RuntimeContext) -> None:
+        super().__init__(context)
+        self._engine = Engine()
+        self._volumes = AgentVolumes(self._engine)
+
+    @hookimpl
+    def openrt_preflight(self, spec: SandboxSpec) -> bool:
+        """The engine answers."""
+        with translated("reach the Docker engine"):
+            self._engine.client().ping()
+        reserved = [key for key in spec.labels if key.startswith("openrt.")]
+        if reserved:
+            raise SettingError(
+                f"The label {reserved[0]!r} is openrt's own.", hint="Choose another name."
+            )
+        return True
+
+    @hookimpl
+    def openrt_mount(self, mount: Mount, spec: SandboxSpec) -> Attachment:
+        """Binds and named volumes. The engine checks the source, for it may see another file
+        system than we do."""
+        return Attachment(kind="volume" if mount.named else "bind", mount=mount)
+
+    @hookimpl
+    def openrt_provision(
+        self, spec: SandboxSpec, attachments: Sequence[Attachment]
+    ) -> SandboxHandle:
+        """Creates, attaches, starts; the agent's greeting says that it can run commands."""
+        image = images.find(self._engine, spec.image or DEFAULT_IMAGE, self.context.emit)
+        user = str(spec.user) if spec.user is not None else image.user
+        try:
+            volume = self._volumes.ready(image.id, image.arch)
+            endpoint = self._start(spec, attachments, image, volume, user)
+        except OpenrtError as error:
+            if PROGRAM not in str(error):
+                raise
+            # The engine did not find the program: somebody pruned the volume since we filled it.
+            self._volumes.forget()
+            self.openrt_teardown(SandboxHandle(runtime=self.context.name, id=spec.id))
+            volume = self._volumes.ready(image.id, image.arch)
+            endpoint = self._start(spec, attachments, image, volume, user)
+        self.adopt(
+            spec.id,
+            endpoint,
+            timeout=spec.start_timeout,
+            env={**spec.env, **spec.secrets},
+            describe=lambda: self._describe(spec.id, endpoint.log()),
+        )
+        return SandboxHandle(
+            runtime=self.context.name,
+            id=spec.id,
+            workdir=spec.workdir,
+            user=spec.user,
+            labels=spec.labels,
+            native={"user": user},
+        )
+
+    def _start(
+        self,
+        spec: SandboxSpec,
+        attachments: Sequence[Attachment],
+        image: images.Image,
+        volume: str,
+        user: str,
+    ) -> EngineEndpoint:
+        api = self._engine.client().api
+        arguments = container.create_arguments(
+            self._engine, spec, attachments, image.id, volume, user
+        )
+        with translated("create the container"):
+            made = api.create_container_from_config(_config(api, arguments), arguments["name"])
+        with translated("attach to the container"):
+            raw = api.attach_socket(made["Id"], {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        endpoint = EngineEndpoint(raw)
+        try:
+            with translated("start the container"):
+                api.start(made["Id"])
+        except BaseException:
+            endpoint.close()
+            raise
+        return endpoint
+
+    def agent_user(self, handle: SandboxHandle, user: int | str | None) -> User | None:
+        """The user of the call, else the sandbox's, else the image's USER; None for root."""
+        if user is None:
+            named = str(handle.native.get("user") or "")
+            user = int(named) if named.isdecimal() else named or None
+        return user_of(user)
+
+    @hookimpl
+    def openrt_connect(self, id: str) -> SandboxHandle:
+        """Joins through ``openrt-agent connect`` in the container."""
+        found = self._inspect(id)
+        if found is None or not found["State"]["Running"]:
+            raise SandboxGoneError(f"There is no running container of the sandbox {id}.")
+        told = found["Config"]["Labels"]
+        user = told.get(labels.USER, "")
+        handle = SandboxHandle(
+            runtime=self.context.name,
+            id=id,
+            workdir=told.get(labels.WORKDIR, "/workspace"),
+            user=int(user) if user.isdecimal() else None,
+            labels={k: v for k, v in told.items() if not k.startswith("openrt.")},
+            native={"user": user},
+        )
+        self.client(handle)
+        return handle
+
+    def join(self, handle: SandboxHandle) -> Endpoint:
+        """A guest's stream: an exec, as root, which the agent's socket asks for."""
+        api = self._engine.client().api
+        with translated("join the container"):
+            made = api.exec_create(
+                container.name(handle.id), [PROGRAM, "connect"], stdin=True, user="0:0", tty=False
+            )
+            return EngineEndpoint(api.exec_start(made["Id"], socket=True))
+
+    @hookimpl
+    def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
+        """What the engine says. Containers are removed when they end, so there may be nothing to
+        tell."""
+        found = self._inspect(handle.id)
+        if found is None:
+            return SandboxStatus(state="gone")
+        state = found["State"]
+        if state.get("Paused"):
+            return SandboxStatus(state="paused")
+        if state.get("Running"):
+            return SandboxStatus(state="running")
+        if state.get("Status") == "created":
+            return SandboxStatus(state="starting")
+        return SandboxStatus(state="gone", post_mortem=_post_mortem(state, b""))
+
+    @hookimpl
+    def openrt_teardown(self, handle: SandboxHandle) -> bool:
+        """Removes the container, if its label says that it is the one."""
+        # First, for a stream that nobody reads makes the engine's removal hang.
+        self.release(handle.id)
+        found = self._inspect(handle.id)
+        if found is None:
+            return False
+        return self._remove(found["Id"])
+
+    def _remove(self, id: str) -> bool:
+        api = self._engine.client().api
+        deadline = time.monotonic() + _REMOVAL_LIMIT
+        try:
+            with translated("remove the container"):
+                api.remove_container(id, force=True, v=True)
+        except ProvisionError as error:
+            # Its own end removes it too, and perhaps has begun to.
+            if is_missing(error):
+                return True
+            if "in progress" not in str(error):
+                raise
+        while self._exists(id):
+            if time.monotonic() > deadline:
+                raise ProvisionError(
+                    f"The engine did not remove the container {id[:12]} in time.", retryable=True
+                )
+            time.sleep(0.02)
+        return True
+
+    def _exists(self, name: str) -> bool:
+        return self._raw_inspect(name) is not None
+
+    def _inspect(self, id: str) -> dict[str, Any] | None:
+        found = self._raw_inspect(container.name(id))
+        if found is None or (found["Config"].get("Labels") or {}).get(labels.ID) != id:
+            return None
+        return found
+
+    def _raw_inspect(self, name: str) -> dict[str, Any] | None:
+        try:
+            with translated("look at the container"):
+                return dict(self._engine.client().api.inspect_container(name))
+        except OpenrtError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    def _describe(self, id: str, log: bytes) -> SandboxGoneError | None:
+        """For a stream that ended: the container's end, if that is why."""
+        found = self._inspect(id)
+        if found is not None and found["State"].get("Running"):
+            return None
+        state = found["State"] if found is not None else {}
+        return SandboxGoneError(
+            f"The sandbox {id} has ended.", post_mortem=_post_mortem(state, log)
+        )
+
+
+def _post_mortem(state: dict[str, Any], log: bytes) -> PostMortem:
+    oom = state.get("OOMKilled")
+    return PostMortem(
+        reason="the kernel ended it for want of memory" if oom else "its first process ended",
+        exit_code=state.get("ExitCode"),
+        oom_killed=oom,
+        output=log,
+    )
+
+
+def _config(api: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The body of the creating call; the SDK's own call has no way to say StdinOnce."""
+    values = {k: v for k, v in arguments.items() if k not in ("name", "stdin_once")}
+    config: dict[str, Any] = dict(api.create_container_config(**values))
+    config["StdinOnce"] = arguments["stdin_once"]
+    return config

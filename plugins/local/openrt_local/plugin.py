@@ -1,0 +1,229 @@
+"""The local runtime: a bubblewrap sandbox on this machine, without a daemon and without root."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from openrt_agent.binary import agent_path
+from openrt_agent.endpoint import Endpoint, FdEndpoint, SocketEndpoint
+from openrt_agent.runtime import AgentRuntime
+from openrt_core.errors import (
+    EngineUnreachableError,
+    ProvisionError,
+    SandboxGoneError,
+    SettingError,
+    VolumeError,
+)
+from openrt_core.models import (
+    Attachment,
+    Mount,
+    SandboxHandle,
+    SandboxSpec,
+    SandboxStatus,
+)
+from openrt_core.plugin import RuntimeContext, hookimpl
+from openrt_local import bubblewrap, skeleton
+from openrt_local.state import Sandbox
+
+FEATURES = frozenset(
+    {
+        "bind",
+        "kill_tree",
+        "network_host",
+        "network_none",
+        "read_only",
+        "stdin",
+        "streams",
+        "tty",
+        "user",
+    }
+)
+
+
+def create(context: RuntimeContext) -> LocalRuntime:
+    """The entry point."""
+    return LocalRuntime(context)
+
+
+class LocalRuntime(AgentRuntime):
+    """Sandboxes of bubblewrap; each ends with the process that made it.
+
+    The host's programs and libraries are there read-only; of /etc only what programs need;
+    nothing of anybody's home. The network is the host's, or none.
+    """
+
+    features = FEATURES
+
+    def __init__(self, context: RuntimeContext) -> None:
+        super().__init__(context)
+        self._name = context.name
+        self._state = context.state_folder
+        self._lock = threading.Lock()
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    @hookimpl
+    def openrt_preflight(self, spec: SandboxSpec) -> bool:
+        """Linux, bubblewrap, a network that it has, and a user that it can give."""
+        if sys.platform != "linux":
+            raise EngineUnreachableError(
+                "The local runtime needs Linux.",
+                hint="Choose another runtime, for example RUNTIME=docker.",
+                retryable=False,
+            )
+        bubblewrap.program()
+        own = os.geteuid()
+        if own != 0 and spec.user not in (None, own):
+            raise SettingError(
+                f"The local runtime runs commands as the caller (uid {own}), "
+                f"not as uid {spec.user}.",
+                hint="Unset SANDBOX_USER_ID, or run as root.",
+            )
+        return True
+
+    @hookimpl
+    def openrt_mount(self, mount: Mount, spec: SandboxSpec) -> Attachment:
+        """Binds; the engine's machine is this one, so the source is checked here."""
+        if not os.path.exists(mount.source):
+            raise VolumeError(
+                f"{mount.source} does not exist, so it cannot be mounted at {mount.target}.",
+                hint="Make it first; openrt does not create folders on the host.",
+            )
+        return Attachment(kind="bind", mount=mount)
+
+    @hookimpl
+    def openrt_provision(
+        self, spec: SandboxSpec, attachments: Sequence[Attachment]
+    ) -> SandboxHandle:
+        """Starts bubblewrap with the agent as its first process, on our ends of its stdin and
+        stdout."""
+        sandbox = Sandbox(self._state, spec.id)
+        try:
+            sandbox.make()
+        except FileExistsError as error:
+            raise ProvisionError(f"There is a sandbox {spec.id} already.") from error
+        child = self._start(spec, attachments, sandbox)
+        handle = SandboxHandle(
+            runtime=self._name,
+            id=spec.id,
+            workdir=spec.workdir,
+            # Without root there is one user only, the caller's; asking the agent to switch would
+            # fail.
+            user=spec.user if os.geteuid() == 0 else None,
+            labels=spec.labels,
+        )
+        sandbox.record(child.pid, handle)
+        assert child.stdin is not None  # both are pipes
+        assert child.stdout is not None
+        self.adopt(
+            spec.id,
+            FdEndpoint(os.dup(child.stdout.fileno()), os.dup(child.stdin.fileno())),
+            timeout=spec.start_timeout,
+            env={**spec.env, **spec.secrets},
+            describe=lambda: self._describe(spec.id),
+        )
+        child.stdin.close()
+        child.stdout.close()
+        return handle
+
+    def _start(
+        self, spec: SandboxSpec, attachments: Sequence[Attachment], sandbox: Sandbox
+    ) -> subprocess.Popen[bytes]:
+        etc = skeleton.prepared(self._state)
+        with sandbox.listen() as listener, sandbox.log_path.open("wb") as log:
+            layout = bubblewrap.Layout(
+                agent=pathlib.Path(agent_path()),
+                etc=etc,
+                workdir=spec.workdir,
+                attachments=attachments,
+                network=spec.network != "none",
+                read_only=spec.read_only,
+                socket=listener.fileno(),
+                id=spec.id,
+            )
+            # bubblewrap stays as the parent of the agent; a session of its own keeps the
+            # terminal's Ctrl-C from it.
+            child = subprocess.Popen(
+                bubblewrap.arguments(layout),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=(listener.fileno(),),
+                start_new_session=True,
+                env={},
+                cwd="/",
+            )
+        with self._lock:
+            self._children[spec.id] = child
+        return child
+
+    @hookimpl
+    def openrt_connect(self, id: str) -> SandboxHandle:
+        """Joins through the socket of its agent."""
+        sandbox = Sandbox(self._state, id)
+        if not sandbox.alive():
+            raise SandboxGoneError(f"There is no local sandbox {id}.")
+        value = sandbox.read()
+        handle = SandboxHandle(
+            runtime=self._name, id=id, workdir=value["workdir"], user=value["user"]
+        )
+        self.client(handle)
+        return handle
+
+    def join(self, handle: SandboxHandle) -> Endpoint:
+        """A guest's stream."""
+        try:
+            return SocketEndpoint(Sandbox(self._state, handle.id).join())
+        except OSError as error:
+            raise SandboxGoneError(f"There is no local sandbox {handle.id}.") from error
+
+    @hookimpl
+    def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
+        """Running or gone."""
+        sandbox = Sandbox(self._state, handle.id)
+        if sandbox.alive():
+            return SandboxStatus(state="running")
+        return SandboxStatus(
+            state="gone", post_mortem=sandbox.post_mortem(self._exit_code(handle.id))
+        )
+
+    @hookimpl
+    def openrt_teardown(self, handle: SandboxHandle) -> bool:
+        """Ends its process, whoever started it, and removes what the host kept of it."""
+        self.release(handle.id)
+        sandbox = Sandbox(self._state, handle.id)
+        with self._lock:
+            child = self._children.pop(handle.id, None)
+        if child is not None:
+            child.kill()
+            child.wait()
+        was_there = sandbox.exists()
+        if was_there:
+            sandbox.end()
+            sandbox.remove()
+        return was_there
+
+    def _describe(self, id: str) -> SandboxGoneError | None:
+        """For a stream that ended: the sandbox's end, if that is why."""
+        sandbox = Sandbox(self._state, id)
+        code = self._exit_code(id, wait=5.0)
+        if code is None and sandbox.alive():
+            return None
+        return SandboxGoneError(
+            f"The sandbox {id} has ended.", post_mortem=sandbox.post_mortem(code)
+        )
+
+    def _exit_code(self, id: str, wait: float = 0.0) -> int | None:
+        with self._lock:
+            child = self._children.get(id)
+        if child is None:
+            return None
+        try:
+            code = child.wait(wait) if wait else child.poll()
+        except subprocess.TimeoutExpired:
+            return None
+        return code if code is None or code >= 0 else 128 - code

@@ -1,0 +1,166 @@
+"""What the host keeps of each local sandbox: a folder with its process and the socket of its agent.
+
+The folder is made before the sandbox is, so that teardown by id finds it whenever provision is
+cut short.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import socket
+from typing import Any
+
+from openrt_core.models import PostMortem, SandboxHandle
+
+_LOG_SHOWN = 4096
+
+
+class Sandbox:
+    """The folder of one sandbox.
+
+    Attributes:
+        folder: STATE/sandboxes/ID, mode 0700.
+        socket_path: where clients join its agent; on the host only.
+        log_path: what bubblewrap and the agent said on stderr.
+    """
+
+    def __init__(self, state: pathlib.Path, id: str) -> None:
+        self.folder = state / "sandboxes" / id
+        self.socket_path = self.folder / "agent"
+        self.log_path = self.folder / "log"
+        self._record = self.folder / "sandbox.json"
+
+    def exists(self) -> bool:
+        """Whether the folder is there."""
+        return self.folder.is_dir()
+
+    def make(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            FileExistsError: the id is taken.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(mode=0o700)
+
+    def listen(self) -> socket.socket:
+        """A listening socket for guests, which the agent inherits."""
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            with _short(self.socket_path) as path:
+                listener.bind(path)
+            self.socket_path.chmod(0o600)
+            listener.listen(64)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def join(self) -> socket.socket:
+        """A connection to the agent.
+
+        Raises:
+            OSError: nobody listens.
+        """
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            with _short(self.socket_path) as path:
+                client.settimeout(10)
+                client.connect(path)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def record(self, pid: int, handle: SandboxHandle) -> None:
+        """Writes down the process and what a client that connects needs to know."""
+        started = _started(pid)
+        value = {"pid": pid, "started": started, "workdir": handle.workdir, "user": handle.user}
+        aside = self._record.with_suffix(".new")
+        aside.write_text(json.dumps(value))
+        aside.rename(self._record)
+
+    def read(self) -> dict[str, Any]:
+        """What ``record`` wrote; empty when it did not come to that."""
+        try:
+            value = json.loads(self._record.read_text())
+        except FileNotFoundError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        value = self.read()
+        return bool(value) and _started(int(value["pid"])) == value["started"] != ""
+
+    def end(self) -> None:
+        """Kills its process, if it is the one that was written down."""
+        value = self.read()
+        if not value:
+            return
+        try:
+            descriptor = os.pidfd_open(int(value["pid"]))
+        except ProcessLookupError:
+            return
+        try:
+            # Asked after the descriptor was opened, so that the number cannot have changed hands
+            # in between.
+            if _started(int(value["pid"])) == value["started"]:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                _wait(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def post_mortem(self, exit_code: int | None) -> PostMortem:
+        """What is known of its end."""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(max(os.fstat(log.fileno()).st_size - _LOG_SHOWN, 0))
+                output = log.read(_LOG_SHOWN)
+        except FileNotFoundError:
+            output = b""
+        return PostMortem(reason="its first process ended", exit_code=exit_code, output=output)
+
+
+class _short:
+    """A path short enough for sun_path (108 bytes), whatever the state folder is called: through
+    a descriptor."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._folder = -1
+
+    def __enter__(self) -> str:
+        self._folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._folder}/{self._path.name}"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._folder)
+
+
+def _started(pid: int) -> str:
+    """The start time of a process in clock ticks since boot, with the boot; "" when it is gone or
+    dead."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else f"{boot}/{fields[19]}"
+
+
+def _wait(descriptor: int) -> None:
+    """Waits, at most 10 s, until the process of this pidfd has ended."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    poller.poll(10_000)
