@@ -88,7 +88,7 @@ def agent(session: nox.Session) -> None:
     if unformatted:
         session.error(f"gofmt would change:\n{unformatted}")
     go(session, "vet", "./...")
-    go(session, "test", "-ldflags=-checklinkname=0", *session.posargs, "./...")
+    go(session, "test", "-timeout=300s", "-ldflags=-checklinkname=0", *session.posargs, "./...")
     _compare_builds(session)
 
 
@@ -96,7 +96,7 @@ def agent(session: nox.Session) -> None:
 def race(session: nox.Session) -> None:
     """The agent's Go tests under the race detector; needs a C compiler."""
     session.install(*dependencies("go"))
-    arguments = ["-race", "-ldflags=-checklinkname=0", *session.posargs, "./..."]
+    arguments = ["-race", "-timeout=600s", "-ldflags=-checklinkname=0", *session.posargs, "./..."]
     go(session, "test", *arguments, env={"CGO_ENABLED": "1"})
 
 

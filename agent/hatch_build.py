@@ -124,9 +124,7 @@ def _runs(go: str) -> bool:
 def _compile(go: str, sources: Path, output: Path, architecture: str) -> None:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GO") or k == "GOCACHE"}
     environment = inherited | ENVIRONMENT | {"GOARCH": architecture}
-    subprocess.run(
-        [go, *COMMAND, "-o", str(output), "."], cwd=sources, env=environment, check=True
-    )
+    subprocess.run([go, *COMMAND, "-o", str(output), "."], cwd=sources, env=environment, check=True)
     output.chmod(0o755)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# ruff: noqa: F401  # __all__ is computed, so that each name stands twice and not three times
+
 if TYPE_CHECKING:
     from openrt_core.aio import AsyncSandbox
     from openrt_core.errors import (
@@ -56,7 +58,8 @@ if TYPE_CHECKING:
     from openrt_core.process import Controls, Process
     from openrt_core.sandbox import Sandbox
 
-# Where each public name lives: a module is imported when one of its names is used, so that `openrt --help` is fast.
+# Where each public name lives: a module is imported when one of its names is used, so that
+# `openrt --help` is fast.
 _MODULES = {
     "openrt_core.aio": ("AsyncSandbox",),
     "openrt_core.errors": (

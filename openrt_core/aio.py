@@ -28,9 +28,10 @@ T = TypeVar("T")
 
 
 class AsyncSandbox(SandboxBase):
-    """A sandbox, for async code. Made by ``create`` or ``connect``; an async context manager that closes it.
+    """A sandbox, for async code. Made by ``create`` or ``connect``; an async context manager.
 
-    Hooks run in threads, with the context variables of the caller. Waiting for a command takes none.
+    Hooks run in threads, with the context variables of the caller. Waiting for a command takes
+    none. Leaving the context closes it.
 
     Attributes:
         files: its files.
@@ -49,7 +50,7 @@ class AsyncSandbox(SandboxBase):
         spec: SandboxSpec | None = None,
         **arguments: Unpack[SpecArguments],
     ) -> AsyncSandbox:
-        """As ``Sandbox.create``. When it is cancelled, what it makes is removed as soon as it is there."""
+        """As ``Sandbox.create``. When cancelled, what it makes is removed once it is there."""
 
         def make() -> AsyncSandbox:
             used = manager or Manager.open(runtime)
@@ -164,11 +165,11 @@ async def _run(
     function: Callable[[], T],
     abandoned: Callable[[T], object] | None = None,
 ) -> T:
-    """Runs a blocking function in a thread. Cancelling leaves it alone; ``abandoned`` then gets its result."""
+    """Runs a function in a thread. When cancelled it goes on; ``abandoned`` then gets its result."""
     try:
         future = executors.submit(kind, function)
     except RuntimeError:
-        # The interpreter is going down and takes no more threads; what is left to do must be done all the same.
+        # The interpreter is going down and takes no more threads; it must be done all the same.
         return function()
     try:
         return await asyncio.shield(asyncio.wrap_future(future))

@@ -22,8 +22,6 @@ from openrt_core.models import (
     TerminalSize,
 )
 
-DEFAULT_TIMEOUT: Final = 120.0
-"""Seconds for one command when the settings say nothing else."""
 KILL_WAIT: Final = 5.0
 """Seconds that an interrupted ``exec`` waits for the command that it killed."""
 
@@ -31,7 +29,8 @@ KILL_WAIT: Final = 5.0
 class SpecArguments(TypedDict, total=False):
     """What ``create`` takes beside the runtime. What is not given, or None, is as the settings say.
 
-    ``volumes`` is as SANDBOX_VOLUMES, or a sequence of such items and ``Mount``. The others are fields of ``SandboxSpec``.
+    ``volumes`` is as SANDBOX_VOLUMES, or a sequence of such items and ``Mount``. The others are
+    fields of ``SandboxSpec``.
     """
 
     image: str | None
@@ -60,9 +59,10 @@ class SpecArguments(TypedDict, total=False):
 class CommandArguments(TypedDict, total=False):
     """What ``exec`` and ``start`` take beside the command.
 
-    ``env`` is added to the sandbox's; ``cwd`` is absolute or relative to the working folder; ``user`` is a uid or a name;
-    ``timeout`` in seconds, None for no limit, the setting SANDBOX_TIMEOUT (120) when it is not given; ``grace`` in seconds
-    between SIGTERM and SIGKILL at the limit, 0 by default.
+    ``env`` is added to the sandbox's; ``cwd`` is absolute or relative to the working folder;
+    ``user`` is a uid or a name; ``timeout`` in seconds, None for no limit, the setting
+    SANDBOX_TIMEOUT (120) when it is not given; ``grace`` in seconds between SIGTERM and SIGKILL at
+    the limit, 0 by default.
     """
 
     env: Mapping[str, str] | None
@@ -80,11 +80,12 @@ def make_spec(manager: Manager, spec: SandboxSpec | None, arguments: SpecArgumen
     Raises:
         SettingError: a value is wrong, or both were given.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
     if spec is None:
         from openrt_core.settings.spec import make_spec as from_settings
 
-        return from_settings(manager.settings, **given)  # type: ignore[arg-type]
+        features = manager.capabilities.features
+        return from_settings(manager.settings, features=features, **given)
     if given:
         raise SettingError(f"spec= leaves no room for {', '.join(sorted(given))}.", hint="")
     return spec
@@ -165,7 +166,7 @@ class SandboxBase:
         values["cwd"] = values["cwd"].rstrip("/") or "/"
         if "timeout" not in values:
             values["timeout"] = self._time_limit()
-        argv = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
+        argv: tuple[str, ...] = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
         unknown = set(values) - {a.name for a in attrs.fields(Command)}
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")

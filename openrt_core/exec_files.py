@@ -1,7 +1,7 @@
-"""File hooks over exec alone, for runtimes that have none: a POSIX shell and the usual small tools do the work.
+"""File hooks over exec alone, for runtimes that have none: a POSIX shell and small tools do it.
 
-Paths and modes are arguments of the scripts, never part of their text. What a tool says when it fails is read for its
-reason only, by the ends that the C libraries and shells in use give to their messages.
+Paths and modes are arguments of the scripts, never part of their text. What a tool says when it
+fails is read for its reason only, by the ends that C libraries and shells give to their messages.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from openrt_core.process import Process
 FILE_TIMEOUT: Final = 300.0
 """Seconds for one file operation."""
 READ_LIMIT: Final = 1024 * 1024 * 1024
-"""Bytes of the largest file that is read: what comes from the sandbox must not fill the client's memory."""
+"""Bytes of the largest file that is read: the sandbox must not fill the client's memory."""
 ARGUMENT_BYTES: Final = 24 * 1024
-"""Bytes in one argument of printf, each written as four characters: Linux takes 128 KiB an argument."""
+"""Bytes in one argument of printf, four characters each: Linux takes 128 KiB an argument."""
 
 User = int | str | None
 Run = Callable[[SandboxHandle, Command], Process]
@@ -160,9 +160,11 @@ class ExecFiles:
         stdin: bool = False,
         output: OutputMode = OutputMode.CAPTURE,
     ) -> Process:
+        argv: tuple[str, ...] = ("/bin/sh", "-c", script, "openrt", *arguments)
+        env: dict[str, str] = {"LC_ALL": "C"}
         command = Command(
-            argv=("/bin/sh", "-c", script, "openrt", *arguments),
-            env={"LC_ALL": "C"},
+            argv=argv,
+            env=env,
             cwd="/",
             user=user,
             stdin=stdin,

@@ -7,7 +7,7 @@ import stat
 
 from openrt_core.models import Entry, EntryType
 
-# Names hold no "/" and no NUL, so these two are what separates; any other byte may be part of a name.
+# Names hold no "/" and no NUL, so these two separate; any other byte may be part of a name.
 
 
 def parse_entry(name: str, data: bytes) -> Entry:

@@ -1,7 +1,7 @@
 """The shell scripts of ``exec_files``: POSIX sh, tried with dash, bash and busybox.
 
-Paths are absolute and come as arguments, so none is taken for an option. A script that fails ends with another status than 0, and
-its reason is the end of what stands on stderr.
+Paths are absolute and come as arguments, so none is taken for an option. A script that fails ends
+with another status than 0, and its reason is the end of what stands on stderr.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if [ -e "$1" ] && [ ! -f "$1" ] && [ ! -d "$1" ]; then fail 'Not a regular file'
 exec cat "$1"
 """
 
-# Arguments: path, a random word, mode or "". A link is followed once, then a new file in its folder takes its place.
+# Arguments: path, a random word, mode or "". A link is followed once; then a new file in its folder
+# takes its place.
 _RESOLVE: Final = f"""{_FAIL}
 p=$1 mode=$3
 if [ -L "$p" ]; then

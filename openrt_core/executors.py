@@ -1,4 +1,4 @@
-"""Threads for the hooks that async code calls. They are made when they are first needed, and again after a fork."""
+"""Threads for the hooks that async code calls: made when first needed, and again after a fork."""
 
 from __future__ import annotations
 

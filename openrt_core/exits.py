@@ -27,7 +27,8 @@ def discard(runtime: str, id: str) -> None:
 
 
 def _remove_all() -> None:
-    # Executors and, in some versions of Python, threads cannot be started any more: all is done here, one after the other.
+    # Executors and, in some versions of Python, threads cannot be started any more: all is done
+    # here, one after the other.
     while True:
         with _lock:
             if not _removals:
@@ -35,7 +36,7 @@ def _remove_all() -> None:
             (runtime, id), remove = _removals.popitem()
         try:
             remove()
-        except BaseException as error:  # a Ctrl-C too: it ends one removal, not those of the others
+        except BaseException as error:  # noqa: BLE001  # a Ctrl-C ends one removal, not the others
             log.error("sandbox %s of the runtime %s may be left behind: %s", id, runtime, error)
 
 

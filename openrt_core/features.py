@@ -1,4 +1,4 @@
-"""Which feature of a runtime each field of a spec or a command needs once it is not at its default."""
+"""Which feature each field of a spec or a command needs once it is not at its default."""
 
 from __future__ import annotations
 

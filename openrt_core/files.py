@@ -1,8 +1,8 @@
 """Files in a sandbox, blocking and async.
 
-Paths are absolute or relative to the working folder; they may hold any bytes, as ``os.fsdecode`` gives them. ``user`` says
-with whose rights, and whose a new file is; None for the sandbox's user. What fails raises ``FileError`` or one of its
-kinds, which are the builtin ones too.
+Paths are absolute or relative to the working folder; they may hold any bytes, as ``os.fsdecode``
+gives them. ``user`` says with whose rights, and whose a new file is; None for the sandbox's user.
+What fails raises ``FileError`` or one of its kinds, which are the builtin ones too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import errno
 import os
 import posixpath
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from openrt_core.base import SandboxBase, encoded
 from openrt_core.errors import FileMissingError, FileNotDirectoryError, SettingError, file_error
@@ -43,13 +43,16 @@ class Files:
     def write(
         self, path: Path, data: str | bytes, *, mode: int | None = None, user: User = None
     ) -> int:
-        """Writes a file, atomically where the runtime can, and missing folders above it; the number of bytes.
+        """Writes a file, atomically where the runtime can; missing folders above it are made.
 
         Args:
             path: which.
             data: its whole content; a str is encoded as UTF-8.
             mode: permission bits; None keeps those of a file that is there, else 0o644.
             user: whose it will be.
+
+        Returns:
+            The number of bytes.
         """
         full, content = self._absolute(path), encoded(data)
         _check_mode(mode)
@@ -104,7 +107,7 @@ class Files:
         self._manager.make_directory(handle, full, mode, parents, exist_ok, user)
 
     def _absolute(self, path: Path) -> str:
-        text = os.fspath(path)
+        text: Any = os.fspath(path)
         if not isinstance(text, str) or not text or "\0" in text:
             raise SettingError(f"{text!r} is no path: a text without NUL.", hint="")
         # ".." stays: what it means depends on the links in the sandbox.

@@ -1,11 +1,11 @@
-"""The hooks of one runtime and the wrappers around it: checked when they are put together, and typed when they are called."""
+"""The hooks of one runtime and its wrappers: checked when put together, typed when called."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import attrs
 import pluggy
@@ -78,7 +78,8 @@ class Hooks:
 
     Args:
         name: of the runtime.
-        plugin: the runtime; checked for version, features, and that it implements each required hook once.
+        plugin: the runtime; it is checked for its version, its features, and that it implements each
+            required hook once.
         wrappers: the first is the outermost.
         defaults: the core's object for hooks that the runtime lacks, or None.
 
@@ -152,7 +153,8 @@ class Hooks:
             self._manager.register(plugin, name)
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
-            # pluggy's text has the plugin's repr in it, which may hold anything: its last line is the fault.
+            # pluggy's text begins with the plugin's repr, which may hold anything; its last line is
+            # the fault.
             fault = str(error).strip().splitlines()[-1]
             raise PluginError(f"{who} breaks the contract of the hooks: {fault}.") from error
 
@@ -229,4 +231,4 @@ def _without(defaults: object, hooks: frozenset[str]) -> object:
     for hook in hooks & set(dir(defaults)):
         # An attribute that is no function hides the method of the class from pluggy.
         setattr(defaults, hook, None)
-    return cast(object, defaults)
+    return defaults

@@ -1,4 +1,4 @@
-"""One runtime with its wrappers, and the rules around its hooks: what is checked before, what is cleaned up after."""
+"""One runtime with its wrappers: what is checked before its hooks, what is cleaned up after."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Manager:
         name: of the runtime, as it stands in handles.
         plugin: what the runtime's factory returned.
         wrappers: wrappers around its hooks, the first is the outermost.
-        settings: the user's settings, for what is made with this manager; None: they are read when they are needed.
+        settings: the user's settings, for what is made with this manager; None: they are read when
+            they are needed.
 
     Raises:
         PluginError: the plugin or a wrapper breaks the contract.
@@ -77,8 +78,10 @@ class Manager:
         Args:
             runtime: its name, or ``distribution:name``; None for the setting RUNTIME.
             settings: None reads them from the environment and the files.
-            wrappers: names or loaded wrappers, the first is the outermost; None for the setting OPENRT_WRAPPERS.
-            emit: is told of progress and notes; None warns of what is deprecated and logs the rest.
+            wrappers: names or loaded wrappers, the first is the outermost; None for the setting
+                OPENRT_WRAPPERS.
+            emit: is told of progress and notes; None: what is deprecated is warned of, the rest is
+                logged.
 
         Raises:
             RuntimeNotFoundError, RuntimeAmbiguousError, PluginError, SettingError
@@ -115,7 +118,7 @@ class Manager:
             self.hooks.call(bool, "openrt_preflight", spec=prepared)
         named = SandboxHandle(runtime=self.name, id=spec.id)
         try:
-            # Before anything is made, so that no moment is left in which a Ctrl-C could leak it.
+            # Before anything is made, so that no moment is left in which a Ctrl-C leaks it.
             exits.add(self.name, spec.id, lambda: self._remove(named))
             handle = self._provision(prepared)
             if prepared.keep:
@@ -154,25 +157,23 @@ class Manager:
     def teardown(self, handle: SandboxHandle) -> bool:
         """Removes a sandbox, to the end whatever Ctrl-C; True if it was there.
 
-        When it or a wrapper of it fails, it is called once more without the wrappers, and the first error is raised.
+        When it or a wrapper of it fails, it is called once more without the wrappers, and the first
+        error is raised.
         """
 
-        removed: list[bool] = []
 
-        def remove() -> None:
-            removed.append(self.hooks.call(bool, "openrt_teardown", handle=handle))
+        def remove() -> bool:
+            removed = self.hooks.call(bool, "openrt_teardown", handle=handle)
+            exits.discard(self.name, handle.id)
+            return removed
 
         # Should this be interrupted twice, the exit of the interpreter makes up for it.
         exits.add(self.name, handle.id, lambda: self._remove(handle))
         try:
-            uninterrupted(remove)
+            return uninterrupted(remove)
         except Exception as error:
             self._clean_up(handle, error)
             raise
-        finally:
-            if removed:
-                exits.discard(self.name, handle.id)
-        return removed[0]
 
     def _remove(self, handle: SandboxHandle) -> bool:
         """The bare hook: no wrapper can stop it."""
@@ -184,10 +185,9 @@ class Manager:
         """Removes what ``error`` may have left, and leaves ``error`` to be seen."""
         try:
             uninterrupted(lambda: self._remove(handle))
-        except Exception as failure:
-            error.add_note(
-                f"The sandbox {handle.id} of the runtime {self.name!r} may be left behind: {failure}"
-            )
+        except Exception as failure:  # noqa: BLE001  # told with the error that is raised
+            left = f"The sandbox {handle.id} of the runtime {self.name!r} may be left behind"
+            error.add_note(f"{left}: {failure}")
 
     def _checked(self, handle: SandboxHandle, hook: str, id: str) -> SandboxHandle:
         if (handle.runtime, handle.id) != (self.name, id):

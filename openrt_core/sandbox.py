@@ -41,13 +41,13 @@ class Sandbox(SandboxBase):
         spec: SandboxSpec | None = None,
         **arguments: Unpack[SpecArguments],
     ) -> Sandbox:
-        """Makes a sandbox and returns when it can run commands. What is not given is as the settings say.
+        """Makes a sandbox and returns when it can run commands.
 
         Args:
             runtime: name of the runtime; None for the setting RUNTIME.
             manager: one that is open already, instead of ``runtime``.
             spec: the whole specification, instead of ``arguments``.
-            arguments: see ``SpecArguments``.
+            arguments: see ``SpecArguments``. What is not given is as the settings say.
 
         Raises:
             ConfigurationError: what was asked for cannot be; nothing was spent.
@@ -61,7 +61,7 @@ class Sandbox(SandboxBase):
     def connect(
         cls, id: str, runtime: str | None = None, *, manager: Manager | None = None
     ) -> Sandbox:
-        """Joins a sandbox that another process made, or that was kept. Closing it here lets it live on.
+        """Joins a sandbox that another process made, or that was kept. ``close`` lets it live on.
 
         Raises:
             UnsupportedError: this runtime cannot.

@@ -140,7 +140,9 @@ def load(found: Found, settings: Settings | None, emit: Emit = events.report) ->
             from openrt_core import settings as settings_module
 
             settings = settings_module.load(runtime=found.name)
-        own = settings.for_runtime(found.name, _imported(declared[0], f"{who}: its settings"))
+        from openrt_core.settings import registry
+
+        own = settings.for_runtime(found.name, registry.settings_class(declared[0]))
     context = RuntimeContext(
         name=found.name, settings=own, emit=emit, state_folder=state_folder(found.name)
     )
@@ -153,8 +155,8 @@ def load_wrappers(
     """Imports the wrappers of these names and makes them, in their order.
 
     Raises:
-        PluginError: one is missing, ambiguous, named twice, or cannot be loaded: a policy that is not there must not look as
-            if it were.
+        PluginError: one is missing, ambiguous, named twice, or cannot be loaded: a policy that is
+            not there must not look as if it were.
     """
     if not names:
         return ()
@@ -202,7 +204,7 @@ def _made(found: Found, who: str, context: RuntimeContext | WrapperContext) -> o
 
 
 def state_folder(runtime: str) -> pathlib.Path:
-    """The folder of the user's for a runtime's state, after the XDG base directory specification; not made.
+    """The user's folder for a runtime's state, by the XDG base directory specification; not made.
 
     Raises:
         ConfigurationError: the user has no home folder.
@@ -224,13 +226,17 @@ def choose(
     wrappers: Sequence[str | Wrapper] | None,
     emit: Emit | None,
 ) -> tuple[str, object, tuple[Wrapper, ...], Settings]:
-    """What ``Manager.open`` makes a manager of: the name, the plugin, the wrappers and the settings."""
+    """What ``Manager.open`` makes a manager of: name, plugin, wrappers and settings."""
     from openrt_core import settings as settings_module
 
     emit = emit or events.report
+    given = settings
     if settings is None:
         settings = settings_module.load(runtime=runtime)
-    found = find(settings.get("RUNTIME") if runtime is None else runtime, emit)
+    found = find(settings.core.runtime if runtime is None else runtime, emit)
+    if given is None and settings.core.runtime.rpartition(":")[2] != found.name:
+        # An alias: the variables of the runtime that it stands for are the ones that count.
+        settings = settings_module.load(runtime=found.name)
     asked = settings.get("OPENRT_WRAPPERS") or () if wrappers is None else wrappers
     named = load_wrappers([w for w in asked if isinstance(w, str)], found.name, emit)
     by_name = {w.name: w for w in named}

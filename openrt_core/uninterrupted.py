@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import threading
 from collections.abc import Callable
@@ -16,23 +17,32 @@ class _Call(Generic[T]):
     def __init__(self, function: Callable[[], T]) -> None:
         self._function = function
         self._context = contextvars.copy_context()
+        self._begun = threading.Lock()
         self._over = Latch()
         self._value: T | None = None
         self._error: BaseException | None = None
 
     def run(self) -> None:
+        """Makes the call, unless somebody does already."""
+        if not self._begun.acquire(blocking=False):
+            return
         try:
             self._value = self._context.run(self._function)
-        except BaseException as error:
-            self._error = error  # raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
+            self._error = error
         finally:
             self._over.set()
 
     def wait(self) -> T:
         try:
+            # Not threading.Thread: an interrupt inside its start() can leave the new thread waiting
+            # for ever, before it has begun.
+            _thread.start_new_thread(self.run, ())
             self._over.wait()
         except KeyboardInterrupt as interrupt:
-            # The thread is no daemon: should a second Ctrl-C end this wait, the interpreter still waits for it.
+            # A second one ends this wait and not the call. When the interrupt came before the
+            # thread, there is none that makes it.
+            self.run()
             self._over.wait()
             if self._error is not None:
                 interrupt.add_note(f"What was interrupted failed as well: {self._error}")
@@ -45,11 +55,10 @@ class _Call(Generic[T]):
 def uninterrupted(function: Callable[[], T]) -> T:
     """Calls ``function`` to its end, whatever Ctrl-C the user presses meanwhile.
 
-    Only the main thread is ever interrupted. There it runs in a thread of its own, with the context variables of the caller. A
-    KeyboardInterrupt is raised when the call is over; a second one at once, while the call goes on.
+    Only the main thread is ever interrupted. There it runs in a thread of its own, with the context
+    variables of the caller. A KeyboardInterrupt is raised when the call is over; a second one at
+    once, while the call goes on.
     """
     if threading.current_thread() is not threading.main_thread():
         return function()
-    call = _Call(function)
-    threading.Thread(target=call.run, name="openrt-uninterrupted").start()
-    return call.wait()
+    return _Call(function).wait()

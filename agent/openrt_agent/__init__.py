@@ -5,7 +5,8 @@ from __future__ import annotations
 from openrt_agent.binary import SOCKET, agent_digest, agent_path
 from openrt_agent.client import AgentClient
 from openrt_agent.endpoint import Endpoint, FdEndpoint, PushEndpoint, SocketEndpoint
-from openrt_agent.messages import Hello, StartRequest
+from openrt_agent.messages import Hello
+from openrt_agent.requests import StartRequest
 from openrt_agent.runtime import AgentRuntime
 
 __all__ = [

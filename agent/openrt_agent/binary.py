@@ -22,7 +22,7 @@ _ARCHITECTURES: Final = {
 
 
 def agent_path(arch: str | None = None) -> pathlib.Path:
-    """The agent for one architecture: ``amd64`` (``x86_64``) or ``arm64`` (``aarch64``); None for this machine's.
+    """The agent for one architecture, by Go's name or by uname's; None for this machine's.
 
     Raises:
         UnsupportedError: there is no agent for it.
@@ -46,5 +46,5 @@ def agent_path(arch: str | None = None) -> pathlib.Path:
 
 @functools.cache
 def agent_digest(arch: str | None = None) -> str:
-    """The SHA-256 of ``agent_path(arch)``, in hex: a name for what was made from it, such as a volume."""
+    """The SHA-256 of ``agent_path(arch)``, in hex: to name what was made from it."""
     return hashlib.sha256(agent_path(arch).read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import struct
 import time
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from openrt_agent import wire
 from openrt_agent.connection import Connection, Describe
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.file_client import FileClient
-from openrt_agent.messages import AgentError, Hello, StartRequest, clean
-from openrt_agent.session import Operation, Session
+from openrt_agent.messages import AgentError, Hello, clean
+from openrt_agent.operations import Operation
+from openrt_agent.requests import StartRequest
+from openrt_agent.session import Session
 from openrt_core.errors import (
     CommandNotStartedError,
     OpenrtError,
@@ -27,7 +30,7 @@ LEASE: Final = 600.0
 
 
 class AgentClient:
-    """Runs commands and moves files through one agent. Thread-safe; no thread of its own, whatever it runs.
+    """Runs commands and moves files through one agent. Thread-safe; has no thread of its own.
 
     Attributes:
         hello: what the agent said of itself.
@@ -48,25 +51,28 @@ class AgentClient:
         lease: float = LEASE,
         describe: Describe | None = None,
     ) -> AgentClient:
-        """Greets the agent behind ``endpoint``, which belongs to the client from now on, also when this fails.
+        """Greets the agent behind ``endpoint``, which is closed when this fails.
 
         Args:
             endpoint: the way to the agent.
             timeout: seconds for the agent's answer.
-            lease: seconds, 5 to 86,400: an agent that hears nothing for so long ends the connection, and so does this client.
-            describe: asked for a better error when the stream ends unexpectedly, in a thread of its own; what it says within
-                5 s counts.
+            lease: seconds, 5 to 86,400: whoever hears nothing for so long ends the connection.
+            describe: asked for a better error when the stream ends unexpectedly, in a thread of
+                its own; what it says within 5 s counts.
 
         Raises:
             StartTimeoutError: no answer in time.
-            TransportError, SandboxGoneError: the stream ended, or what answered is no agent that this client can speak to.
+            TransportError, SandboxGoneError: the stream ended, or no agent of this version
+                answered.
         """
         session = Session(lease=lease, now=time.monotonic())
         connection = Connection(endpoint, session, describe)
         try:
             connection.send(session.greeting(CLIENT))
             if not connection.settled.wait(timeout):
-                raise StartTimeoutError(f"The agent in the sandbox did not answer within {timeout:g} s.")
+                raise StartTimeoutError(
+                    f"The agent in the sandbox did not answer within {timeout:g} s."
+                )
             if session.hello is None:
                 raise connection.reason("no")
         except BaseException:
@@ -101,11 +107,11 @@ class AgentClient:
         process.add_stdin_credit(wire.INPUT_CREDIT)
 
     def close(self) -> None:
-        """Closes the stream; for the agent's owner that ends the sandbox. Running commands fail. Idempotent."""
+        """Closes the stream; the owner's ends the sandbox. What still runs fails. Idempotent."""
         self._connection.close()
 
     def on_closed(self, callback: Callable[[], None]) -> None:
-        """Has ``callback()`` called when the connection has ended. In the I/O thread: it must be short."""
+        """Has ``callback()`` called, in the I/O thread, when the connection has ended."""
         self._connection.add_close_callback(callback)
 
 
@@ -114,7 +120,7 @@ class _Running(Controls):
 
     __slots__ = ("_cancel", "_connection", "_process", "_queued", "operation")
 
-    operation: Operation[_Running]
+    operation: Operation
 
     def __init__(self, connection: Connection, process: Process) -> None:
         self._connection = connection
@@ -177,6 +183,10 @@ class _Running(Controls):
         self._process.exited(exit)
 
     def on_failed(self, error: AgentError) -> None:
+        if self._cancel and error.code == "cancelled":
+            # Killed before its program ran: a race that users need not see.
+            self._process.exited(Exit(signal=signal.SIGKILL, duration=0.0))
+            return
         self._process.failed(_not_started(self._process.command.argv[0], error))
 
     def on_ended(self, result: dict[str, object]) -> None:

@@ -1,7 +1,9 @@
 """How bytes get to an agent and back: pipes, sockets, or an SDK's own streams.
 
-An endpoint may have an attribute ``raw_write = True``: what is written to ``write_fd`` reaches the agent as it is, without TLS or
-framing. A caller's thread then writes a command straight to the descriptor instead of waking the I/O thread.
+An endpoint may have an attribute ``raw_write = True``: what is written to ``write_fd`` reaches the
+agent as it is, without TLS or framing. A caller's thread then writes a command straight to the
+descriptor instead of waking the I/O thread. And it may have a method ``abandon()``, called in a
+child after fork: it closes the child's copies of the descriptors, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ class Endpoint(Protocol):
 
     Attributes:
         read_fd: becomes readable when ``receive`` may give something.
-        write_fd: becomes writable when ``send`` may take something; the same as ``read_fd`` for sockets, -1 when ``send``
-            takes everything.
+        write_fd: becomes writable when ``send`` may take something; the same as ``read_fd`` for
+            sockets, -1 when ``send`` takes everything.
     """
 
     @property
@@ -36,7 +38,7 @@ class Endpoint(Protocol):
     def write_fd(self) -> int: ...
 
     def receive(self, size: int) -> bytes | None:
-        """At most about ``size`` bytes; ``b""`` at the end of the stream, None when nothing is there now.
+        """About ``size`` bytes at most; ``b""`` at the end, None when nothing is there now.
 
         Raises:
             OSError, TransportError: the stream broke.
@@ -73,7 +75,7 @@ class FdEndpoint:
         self._open = True
         for fd in {read_fd, write_fd}:
             os.set_blocking(fd, False)
-            # Fewer wake-ups for large outputs. Refused for sockets, and where the user's share of pipe memory is used up.
+            # Fewer wake-ups for large outputs. Refused for sockets, and to users with many pipes.
             if hasattr(fcntl, "F_SETPIPE_SZ"):
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
@@ -97,7 +99,7 @@ class FdEndpoint:
                 self._on_close()
 
     def abandon(self) -> None:
-        """Closes this process's copies of the descriptors and nothing else: for a child after fork."""
+        """Closes this process's copies of the descriptors and nothing else."""
         if self._open:
             self._open = False
             for fd in {self.read_fd, self.write_fd}:
@@ -118,8 +120,9 @@ class PushEndpoint:
     The SDK's side calls ``received`` and ``ended``, from any thread; neither blocks.
 
     Args:
-        send_bytes: called in the I/O thread with what is to be sent. Must not block: it hands the bytes to the SDK's own
-            thread. How much can pile up there is bounded by the credit that the agent gives.
+        send_bytes: called in the I/O thread with what is to be sent. Must not block: it hands the
+            bytes to the SDK's own thread. What can pile up there is bounded by the credit that the
+            agent gives.
         on_close: called once. Must not block.
     """
 

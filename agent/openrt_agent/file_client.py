@@ -1,4 +1,4 @@
-"""File operations through an agent: blocking calls, each with a limit of its own on how long nothing may move."""
+"""File operations through an agent: blocking calls that never hang."""
 
 from __future__ import annotations
 
@@ -8,43 +8,23 @@ from typing import Any, Final, NoReturn
 
 from openrt_agent import messages, wire
 from openrt_agent.connection import Connection
-from openrt_agent.messages import AgentError, User
-from openrt_agent.session import Operation
+from openrt_agent.file_call import LIST_LIMIT, FileCall, too_large
+from openrt_agent.requests import User, to_bytes, to_json
 from openrt_agent.wire import Violation
-from openrt_core.errors import (
-    FileAccessError,
-    FileError,
-    FileExistsAlreadyError,
-    FileIsDirectoryError,
-    FileMissingError,
-    FileNotDirectoryError,
-    OpenrtError,
-    TransportError,
-)
-from openrt_core.models import Entry, Exit
-from openrt_core.streams import InputWriter
-from openrt_core.waiting import Latch
+from openrt_core.errors import TransportError
+from openrt_core.models import Entry
 
 PATIENCE: Final = 60.0
 """Seconds without any progress after which a file operation is given up."""
 READ_LIMIT: Final = 1 << 30
-LIST_LIMIT: Final = 64 << 20
-
-_KINDS: Final[Mapping[str, type[FileError]]] = {
-    "not_found": FileMissingError,
-    "permission": FileAccessError,
-    "user": FileAccessError,
-    "is_a_directory": FileIsDirectoryError,
-    "not_a_directory": FileNotDirectoryError,
-    "exists": FileExistsAlreadyError,
-}
 
 
 class FileClient:
     """Files of one sandbox. Paths are absolute; ``user`` is as in START, None for the agent's own.
 
-    All calls raise FileError or one of its kinds for what the sandbox's file system refuses, and TransportError or
-    SandboxGoneError when the way to it broke or nothing moved for ``patience`` seconds.
+    All calls raise FileError or one of its kinds for what the sandbox's file system refuses, and
+    TransportError or SandboxGoneError when the way to it broke or nothing moved for ``patience``
+    seconds.
     """
 
     def __init__(self, connection: Connection, patience: float = PATIENCE) -> None:
@@ -66,7 +46,7 @@ class FileClient:
             path: the file.
             offset: bytes to leave out at the beginning.
             length: most bytes wanted; None for all.
-            limit: most bytes that are accepted; a file with more is a FileError with code ``file.too_large``.
+            limit: most bytes that are accepted; more are a FileError with code ``file.too_large``.
             user: with whose rights.
         """
         wanted = limit + 1 if length is None else min(length, limit + 1)
@@ -74,7 +54,7 @@ class FileClient:
         call = self._run("read", path, keys, user, window=wanted)
         data = b"".join(call.chunks)
         if len(data) > limit:
-            raise _too_large(path, limit)
+            raise too_large(path, limit)
         if self._checked(messages.parse_count, call.result, "size") != len(data):
             self._violate(Violation("a file of another size than was sent"))
         return data
@@ -140,12 +120,12 @@ class FileClient:
         self._run("mkdir", path, {"mode": mode, "parents": parents, "exist_ok": exist_ok}, user)
 
     def remove(self, path: str, *, recursive: bool = False, user: User | None = None) -> None:
-        """Removes a file, a link or a folder; a full one only with ``recursive``. Follows no links."""
+        """Removes a file, a link or a folder; a full one with ``recursive``. Follows no links."""
         self._run("remove", path, {"recursive": recursive}, user)
 
     def rename(self, path: str, to: str, *, user: User | None = None) -> None:
         """Renames ``path``; what was at ``to`` is replaced."""
-        self._run("rename", path, {"to": messages.to_bytes(to)}, user)
+        self._run("rename", path, {"to": to_bytes(to)}, user)
 
     # -------------------------------------------------------------------------------------------
 
@@ -158,14 +138,14 @@ class FileClient:
         *,
         window: int = 0,
         data: bytes | None = None,
-    ) -> _Call:
+    ) -> FileCall:
         connection = self._connection
         connection.check()
-        request = {"op": op, "path": messages.to_bytes(path), **keys}
+        request = {"op": op, "path": to_bytes(path), **keys}
         if user is not None:
             request["user"] = user
-        payload = messages.to_json(request)
-        call = _Call(connection, path, window, writes=data is not None)
+        payload = to_json(request)
+        call = FileCall(connection, path, window, writes=data is not None)
         call.operation = connection.session.open("file", call, (window, 0))
         try:
             connection.begin(call.operation, wire.encode(wire.FILE, call.operation.id, payload))
@@ -179,7 +159,7 @@ class FileClient:
             raise call.error
         return call
 
-    def _wait(self, call: _Call) -> None:
+    def _wait(self, call: FileCall) -> None:
         while True:
             left = call.moved_at + self.patience - time.monotonic()
             if left <= 0:
@@ -203,115 +183,6 @@ class FileClient:
             code="transport.protocol",
             started="yes",
         )
-
-
-class _Call:
-    """One file operation that somebody waits for. The handler of what the agent says about it."""
-
-    operation: Operation[_Call]
-
-    def __init__(self, connection: Connection, path: str, window: int, *, writes: bool) -> None:
-        self.over = Latch()
-        self.chunks: list[bytes] = []
-        self.result: dict[str, Any] = {}
-        self.error: OpenrtError | None = None
-        self.moved_at = time.monotonic()
-        self._connection = connection
-        self._path = path
-        self._window = window
-        self._got = 0
-        self._given_up = False
-        self._writer = InputWriter(self._write, self._close_input) if writes else None
-
-    def feed(self, data: bytes) -> None:
-        """Sends ``data`` as the agent gives credit, then the end of file."""
-        assert self._writer is not None
-        self._writer.add_credit(wire.INPUT_CREDIT)
-        try:
-            self._writer.submit(data)
-        except BrokenPipeError:
-            return  # the operation has failed already, and says why itself
-        self._writer.close()
-
-    def give_up(self) -> None:
-        """Nobody waits any more: the agent is told, and what still comes is dropped."""
-        self._given_up = True
-        self.chunks.clear()
-        if self._writer is not None:
-            self._writer.abandon()
-        if not self.over.is_set():
-            self._send(wire.CANCEL)
-
-    def _send(self, kind: int) -> None:
-        if self._connection.session.is_open(self.operation):
-            self._connection.send(wire.encode(kind, self.operation.id))
-
-    def _write(self, data: bytes) -> None:
-        session = self._connection.session
-        if session.is_open(self.operation):
-            for frame in session.feed_input(self.operation, data):
-                self._connection.send(frame)
-
-    def _close_input(self) -> None:
-        self._send(wire.STDIN_EOF)
-
-    # Handler, in the I/O thread ----------------------------------------------------------------
-
-    def on_started(self, pid: int) -> None:
-        raise AssertionError("the session lets no STARTED of a file operation through")
-
-    def on_exited(self, exit: Exit) -> None:
-        raise AssertionError("the session lets no EXITED of a file operation through")
-
-    def on_output(self, stream: int, data: bytes) -> None:
-        self.moved_at = time.monotonic()
-        if self._given_up:
-            return
-        self.chunks.append(data)
-        self._got += len(data)
-        if self._got >= self._window and self._window == LIST_LIMIT:
-            self._finish(_too_large(self._path, LIST_LIMIT))
-            self._send(wire.CANCEL)
-
-    def on_input_credit(self, amount: int) -> None:
-        self.moved_at = time.monotonic()
-        if self._writer is not None:
-            self._writer.add_credit(amount)
-
-    def on_failed(self, error: AgentError) -> None:
-        self._finish(file_error(error, self._path))
-
-    def on_ended(self, result: dict[str, Any]) -> None:
-        self.result = result
-        self._finish(None)
-
-    def on_lost(self, error: OpenrtError) -> None:
-        self._finish(error)
-
-    def _finish(self, error: OpenrtError | None) -> None:
-        if self.over.is_set():
-            return
-        self.error = error
-        if self._writer is not None:
-            self._writer.abandon()
-        self.over.set()
-
-
-def file_error(error: AgentError, path: str) -> FileError:
-    """What the agent says of a file operation as the error that users know."""
-    kind = _KINDS.get(error.code, FileError)
-    return kind(
-        f"{messages.clean(path)}: {error.message}",
-        path=path,
-        number=error.errno or None,
-        code=f"file.{error.code}",
-    )
-
-
-def _too_large(path: str, limit: int) -> FileError:
-    return FileError(
-        f"{messages.clean(path)} has more than {limit} bytes.", path=path, code="file.too_large"
-    )
 
 
 def _parse_line(line: bytes) -> Entry:

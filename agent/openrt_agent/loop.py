@@ -25,7 +25,7 @@ class Source(Protocol):
     write_fd: int
 
     def readable(self) -> bool:
-        """There may be something to read. True to be called again soon although the descriptor may not say so."""
+        """There may be something to read. True: call again, whatever the descriptor says."""
 
     def writable(self) -> None:
         """There may be room to write."""
@@ -59,7 +59,7 @@ class Loop:
         self._selector.register(self._bell, selectors.EVENT_READ, None)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Has ``function`` called in the loop's thread, soon. From any thread and from signal handlers."""
+        """Has ``function`` called in the loop's thread. From any thread, and signal handlers."""
         self._calls.append(function)
         if self._thread is None:
             self._start()
@@ -184,7 +184,7 @@ class Loop:
             self._tick_at = min(self._tick_at, source.tick(now))
 
     def orphan(self) -> None:
-        """For a child after fork: lets go of everything without touching what is shared with the parent."""
+        """For a child after fork: lets go of everything, and leaves the parent's alone."""
         # Not unregistered: the epoll set is the parent's as well.
         self._selector.close()
         self._bell.close()

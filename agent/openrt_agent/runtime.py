@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from openrt_agent import messages
 from openrt_agent.client import AgentClient
 from openrt_agent.connection import Describe
 from openrt_agent.endpoint import Endpoint
-from openrt_agent.messages import StartRequest, User
+from openrt_agent.requests import StartRequest, User, user_of
 from openrt_core.errors import UnsupportedError
 from openrt_core.models import Command, Entry, SandboxHandle
 from openrt_core.plugin import RuntimeContext, hookimpl
@@ -17,11 +16,12 @@ from openrt_core.process import Process
 
 
 class AgentRuntime:
-    """Commands and files over the agent; a subclass makes sandboxes, and ``adopt``s the stream to each one's agent.
+    """Commands and files over the agent; a subclass makes sandboxes and ``adopt``s their streams.
 
-    The environment of a sandbox (``SandboxSpec.env`` and ``secrets``) is kept here, in the process that made it, and sent
-    with each command: so it is in no argv and in nothing that an engine shows. A process that joins the sandbox
-    later (``join``) does not have it.
+    The environment of a sandbox (``SandboxSpec.env`` and ``secrets``) is kept here, in the process
+    that
+    made it, and sent with each command: so it is in no argv and in nothing that an engine shows. A
+    process that joins the sandbox later (``join``) does not have it.
     """
 
     spec_version = 1
@@ -50,7 +50,8 @@ class AgentRuntime:
             id: of the sandbox.
             endpoint: the way to its agent; closed when this fails.
             timeout: seconds for the agent's answer.
-            env: of every command, below the command's own; spec.env and spec.secrets merged. None keeps what was given before.
+            env: of every command, below the command's own: spec.env and spec.secrets merged. None
+                keeps what was given before.
             describe: see ``AgentClient.open``.
 
         Raises:
@@ -67,7 +68,7 @@ class AgentRuntime:
         return client
 
     def release(self, id: str) -> None:
-        """Closes the connection to the sandbox, if there is one, and forgets its environment. First step of teardown."""
+        """Closes the connection, if there is one, and forgets the environment."""
         with self._lock:
             client = self._clients.pop(id, None)
             self._env.pop(id, None)
@@ -80,7 +81,7 @@ class AgentRuntime:
 
         Raises:
             UnsupportedError: this process has none, and the runtime cannot join.
-            TransportError, SandboxGoneError: likewise, when the connection that there was has ended.
+            TransportError, SandboxGoneError: it could not be made.
         """
         client = self._clients.get(handle.id)
         if client is not None and not client.closed:
@@ -113,8 +114,8 @@ class AgentRuntime:
         raise UnsupportedError("This runtime cannot join a sandbox of another process.")
 
     def agent_user(self, handle: SandboxHandle, user: int | str | None) -> User | None:
-        """Who a command or file operation for ``user`` runs as; ``user`` is None when nobody said."""
-        return messages.user_of(handle.user if user is None else user)
+        """Who a command or file operation runs as; ``user`` is None when nobody said."""
+        return user_of(handle.user if user is None else user)
 
     # Hooks -------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """One connection to an agent as a state machine: no sockets, no threads, no clock.
 
-Bytes go in and events come out; what is to be sent is handed back as whole frames. ``receive``, ``forget_all`` and the
-times belong to one thread (the I/O loop's); the other methods may be called from any.
+Bytes go in and events come out; what is to be sent is handed back as whole frames. ``receive``,
+``forget_all`` and the times belong to one thread (the I/O loop's); the others may be called from
+any.
 """
 
 from __future__ import annotations
@@ -10,108 +11,38 @@ import itertools
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Final
 
 from openrt_agent import messages, wire
-from openrt_agent.messages import AgentError, Hello
+from openrt_agent.messages import Hello
+from openrt_agent.operations import (
+    Ended,
+    Event,
+    Exited,
+    Failed,
+    Greeted,
+    Handler,
+    InputCredit,
+    Kind,
+    Operation,
+    Output,
+    Refused,
+    Started,
+)
+from openrt_agent.requests import to_json
 from openrt_agent.wire import Frame, Piece, Violation
-from openrt_core.models import Exit
 
-H = TypeVar("H")
-Kind = Literal["command", "file"]
 STREAMS: Final = (1, 2)
 GIVE_BACK: Final = 131_072
-"""Connection credit is given back in steps of at least so many bytes: a frame for each piece would cost more."""
-
-
-class Operation(Generic[H]):
-    """One command or file operation.
-
-    Attributes:
-        id: its number on the connection.
-        kind: which of the two.
-        handler: whoever gets its events; the session only carries it.
-        started: whether STARTED was seen.
-    """
-
-    __slots__ = ("allowed", "fed", "given", "handler", "id", "kind", "owed", "started", "step")
-
-    def __init__(self, id: int, kind: Kind, handler: H, window: tuple[int, int]) -> None:
-        self.id = id
-        self.kind: Kind = kind
-        self.handler = handler
-        self.started = False
-        self.allowed = [0, *window]  # per stream: output bytes that the agent may still send
-        self.owed = [0, 0, 0]  # per stream: taken by the reader, not yet told the agent
-        self.step = max(min(w for w in window if w) // 4, 1) if any(window) else 1
-        self.given = wire.INPUT_CREDIT
-        self.fed = 0  # input bytes that were sent, out of those given
-
-
-class Started(NamedTuple):
-    """A command runs."""
-
-    operation: Operation[Any]
-    pid: int
-
-
-class Output(NamedTuple):
-    """Output of a command, or bytes of a file."""
-
-    operation: Operation[Any]
-    stream: int
-    data: bytes
-
-
-class InputCredit(NamedTuple):
-    """So many bytes more may be sent."""
-
-    operation: Operation[Any]
-    amount: int
-
-
-class Exited(NamedTuple):
-    """A command ended. The operation is closed."""
-
-    operation: Operation[Any]
-    exit: Exit
-
-
-class Failed(NamedTuple):
-    """The agent could not do it. The operation is closed."""
-
-    operation: Operation[Any]
-    error: AgentError
-
-
-class Ended(NamedTuple):
-    """A file operation is done. The operation is closed."""
-
-    operation: Operation[Any]
-    result: dict[str, Any]
-
-
-class Greeted(NamedTuple):
-    """The agent's HELLO came."""
-
-    hello: Hello
-
-
-class Refused(NamedTuple):
-    """FATAL: the agent ends the connection."""
-
-    error: AgentError
-
-
-Event = Started | Output | InputCredit | Exited | Failed | Ended | Greeted | Refused
+"""Least bytes of connection credit that are given back: a frame for each piece would cost more."""
 
 
 class Session:
     """The client's side of one connection.
 
     Args:
-        lease: seconds; the agent gives a client up that was silent for so long, and this side gives an agent up that did not
-            answer a PING for so long.
+        lease: seconds; the agent gives a client up that was silent for so long, and this side gives
+            an agent up that did not answer a PING for so long.
         now: the time.
     """
 
@@ -119,7 +50,7 @@ class Session:
         self.lease = lease
         self.hello: Hello | None = None
         self._decoder = wire.Decoder()
-        self._operations: dict[int, Operation[Any]] = {}
+        self._operations: dict[int, Operation] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()  # over the credit of all operations
         self._room = wire.CONNECTION_CREDIT
@@ -134,31 +65,28 @@ class Session:
     def greeting(self, client: str) -> bytes:
         """The first frame to send."""
         value = {"protocol": wire.PROTOCOL, "client": client, "lease": self.lease}
-        return wire.encode(wire.HELLO, 0, messages.to_json(value))
+        return wire.encode(wire.HELLO, 0, to_json(value))
 
-    def open(self, kind: Kind, handler: H, window: tuple[int, int]) -> Operation[H]:
-        """A new operation; its START or FILE frame is to be sent next. ``window`` is its first credit."""
-        id = next(self._ids)
-        while id > 0xFFFF_FFFF or id in self._operations:
-            if id > 0xFFFF_FFFF:
+    def open(self, kind: Kind, handler: Handler, window: tuple[int, int]) -> Operation:
+        """A new operation with its first credit; its START or FILE frame is to be sent next."""
+        number = next(self._ids)
+        while number > 0xFFFF_FFFF or number in self._operations:
+            if number > 0xFFFF_FFFF:
                 self._ids = itertools.count(1)
-            id = next(self._ids)
-        operation = Operation(id, kind, handler, window)
-        self._operations[id] = operation
+            number = next(self._ids)
+        operation = Operation(number, kind, handler, window)
+        self._operations[number] = operation
         return operation
 
-    def forget(self, operation: Operation[Any]) -> bool:
-        """Closes an operation from this side; False when it was closed already. Of many callers one gets True."""
+    def forget(self, operation: Operation) -> bool:
+        """Closes an operation from this side. Of all callers, the agent counted, one gets True."""
         return self._operations.pop(operation.id, None) is not None
 
-    def is_open(self, operation: Operation[Any]) -> bool:
+    def is_open(self, operation: Operation) -> bool:
         """Whether its final frame has not come yet."""
         return operation.id in self._operations
 
-    def __len__(self) -> int:
-        return len(self._operations)
-
-    def grant(self, operation: Operation[Any], stream: int, amount: int) -> bytes | None:
+    def grant(self, operation: Operation, stream: int, amount: int) -> bytes | None:
         """The reader took bytes. The CREDIT frame to send, or None while it is not worth one."""
         with self._lock:
             operation.owed[stream] += amount
@@ -169,16 +97,14 @@ class Session:
             operation.allowed[stream] += owed
         return wire.credit(operation.id, stream, owed)
 
-    def feed_input(self, operation: Operation[Any], data: bytes) -> list[bytes]:
+    def feed_input(self, operation: Operation, data: bytes) -> list[bytes]:
         """The STDIN frames for ``data``, which must be within the credit that was given."""
         with self._lock:
             operation.fed += len(data)
-        id = operation.id
         if len(data) <= wire.CHUNK:
-            return [wire.encode(wire.STDIN, id, data)]
-        view = memoryview(data)
-        parts = (bytes(view[at : at + wire.CHUNK]) for at in range(0, len(data), wire.CHUNK))
-        return [wire.encode(wire.STDIN, id, part) for part in parts]
+            return [wire.encode(wire.STDIN, operation.id, data)]
+        parts = (data[at : at + wire.CHUNK] for at in range(0, len(data), wire.CHUNK))
+        return [wire.encode(wire.STDIN, operation.id, part) for part in parts]
 
     # For the loop's thread ---------------------------------------------------------------------
 
@@ -207,7 +133,7 @@ class Session:
         self._room += taken
         return wire.credit(0, 0, taken)
 
-    def forget_all(self) -> Iterator[Operation[Any]]:
+    def forget_all(self) -> Iterator[Operation]:
         """Closes and gives the operations that are still open."""
         while self._operations:
             try:
@@ -238,7 +164,7 @@ class Session:
         """Whether the agent let the lease pass without any answer to a PING."""
         return self._asked_at is not None and now >= self._asked_at + self.lease
 
-    def _find(self, id: int) -> Operation[Any]:
+    def _find(self, id: int) -> Operation:
         operation = self._operations.get(id)
         if operation is None:
             raise Violation(f"a frame for operation {id}, which is not open")

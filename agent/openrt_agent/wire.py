@@ -1,7 +1,9 @@
 """Frames of the agent's protocol (agent/PROTOCOL.md), without any I/O.
 
-What comes from the agent is hostile: every header is checked before a byte of its payload is kept, and the payload of DATA
-is handed on in pieces as it arrives, so that a decoder never holds more than one small frame.
+What comes from the agent is hostile: every header is checked before a byte of its payload is kept,
+    and
+the payload of DATA is handed on in pieces as it arrives, so that a decoder never holds more than
+one small frame.
 """
 
 from __future__ import annotations
@@ -146,17 +148,17 @@ class Decoder:
             at += missing
             if len(self._header) < _HEADER.size:
                 return at
-            length, kind, id = _HEADER.unpack(self._header)
+            length, kind, number = _HEADER.unpack(self._header)
             self._header.clear()
         else:
-            length, kind, id = _HEADER.unpack_from(view, at)
+            length, kind, number = _HEADER.unpack_from(view, at)
             at += _HEADER.size
         most = _FROM_AGENT.get(kind)
         if most is None:
             raise Violation(f"a frame of unknown type {kind:#x}")
         if not (2 if kind == DATA else 1) <= length <= most:
             raise Violation(f"a frame of type {kind:#x} with {length} bytes")
-        if (id == 0) != (kind in _OF_CONNECTION):
-            raise Violation(f"a frame of type {kind:#x} with id {id}")
-        self._kind, self._id, self._left, self._stream = kind, id, length, -1
+        if (number == 0) != (kind in _OF_CONNECTION):
+            raise Violation(f"a frame of type {kind:#x} with id {number}")
+        self._kind, self._id, self._left, self._stream = kind, number, length, -1
         return at

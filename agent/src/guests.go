@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,9 +84,8 @@ func trusted(fd int) bool {
 	return err == nil && peer.Pid > 0 && (peer.Uid == 0 || int(peer.Uid) == os.Geteuid())
 }
 
-// acceptGuests serves guests until the agent exits.
-func acceptGuests(socket *os.File) {
-	var count atomic.Int32
+// accept waits for a client that may join.
+func accept(socket *os.File) (int, error) {
 	raw, err := socket.SyscallConn()
 	for err == nil {
 		fd := -1
@@ -96,10 +96,44 @@ func acceptGuests(socket *os.File) {
 		})
 		switch {
 		case err != nil:
-		case failed != nil: // out of descriptors, or the guest has gone: no reason to stop
+		case failed != nil: // out of descriptors, or the client has gone: no reason to stop
 			time.Sleep(10 * time.Millisecond)
 		case !trusted(fd):
 			syscall.Close(fd)
+		default:
+			return fd, nil
+		}
+	}
+	return -1, err
+}
+
+// joinOwner waits for the first client on the socket; an error after the time, or when a signal comes.
+func joinOwner(socket *os.File, wait time.Duration, signals <-chan os.Signal) (*os.File, error) {
+	joined := make(chan struct{})
+	defer close(joined)
+	socket.SetReadDeadline(time.Now().Add(wait))
+	go func() {
+		select {
+		case <-joined:
+		case <-signals:
+			socket.SetReadDeadline(time.Unix(1, 0))
+		}
+	}()
+	fd, err := accept(socket)
+	if err != nil {
+		return nil, errors.New("no owner came")
+	}
+	return pollable(fd, "owner"), socket.SetReadDeadline(time.Time{})
+}
+
+// acceptGuests serves guests until the agent exits.
+func acceptGuests(socket *os.File) {
+	var count atomic.Int32
+	for {
+		fd, err := accept(socket)
+		switch {
+		case err != nil:
+			return
 		case count.Load() >= maxConnections-1: // the owner is one
 			refused := &Failure{Code: "too_many", Message: "too many connections"}
 			syscall.Write(fd, appendFrame(nil, kindFatal, 0, failureJSON(refused)))

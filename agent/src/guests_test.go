@@ -159,3 +159,47 @@ func TestForeignFolderIsNotUsed(t *testing.T) {
 		t.Error("a folder where others write was used")
 	}
 }
+
+func TestOwnerThroughTheSocket(t *testing.T) {
+	entry := rawAgent(t, "--socket", filepath.Join(t.TempDir(), "run", "agent.sock"), "--owner", "socket")
+	entry.in.Close() // its own streams mean nothing
+	owner := entry.guest()
+	owner.greet(600)
+	id := owner.start("sleep 1000")
+	pid := decodeStarted(owner.kind(kindStarted, id))
+	if hello := decode(t, owner.kind(kindAgentHello, 0)); hello["owner"] != true {
+		t.Error(hello)
+	}
+	guest := entry.guest()
+	guest.greet(600)
+	if hello := decode(t, guest.kind(kindAgentHello, 0)); hello["owner"] != false {
+		t.Error(hello)
+	}
+	guest.in.Close()
+	guest.waitGone()
+	owner.ping("12345678")
+	owner.in.Close()
+	owner.waitGone()
+	entry.waitGone()
+	if alive(pid) {
+		t.Error("lives:", pid)
+	}
+}
+
+func TestOwnerThatNeverComes(t *testing.T) {
+	for _, c := range []struct {
+		wait   string
+		signal bool
+	}{{"0.2", false}, {"600", true}} {
+		entry := rawAgent(t, "--socket", filepath.Join(t.TempDir(), "run", "agent.sock"), "--owner", "socket",
+			"--wait", c.wait)
+		if c.signal {
+			eventually(t, "it listens", func() bool { _, err := os.Stat(entry.socket); return err == nil })
+			entry.process.Process.Signal(syscall.SIGTERM)
+		}
+		entry.waitGone()
+		if code := entry.process.ProcessState.ExitCode(); code != 1 {
+			t.Error(c, code)
+		}
+	}
+}

@@ -46,9 +46,6 @@ func nasty(t *testing.T, user *UserSpec, ways ...string) *Program {
 		t.Skip("needs gcc: ", err)
 	}
 	p := start(t, &Spec{Argv: append([]string{path}, ways...), User: user, Umask: 0o22})
-	if ways[0] == "killparent" {
-		return p // the agent may be faster than its word
-	}
 	must(p.Stdout.SetReadDeadline(time.Now().Add(patience)))
 	if word, err := bufio.NewReader(p.Stdout).ReadString('\n'); word != "ready\n" {
 		t.Fatalf("%v: %q, %v", ways, word, err)
@@ -88,7 +85,6 @@ func TestKillTreeLeavesNothing(t *testing.T) {
 		"detached":   {"daemons", "plain", "group", "vfork", "thread"},
 		"quit":       {"daemons", "thread", "quit"},
 		"hoppers":    {"daemons", "hoppers"},
-		"killparent": {"killparent", "daemons", "plain", "group"},
 		"stopparent": {"daemons", "stopparent", "plain"},
 		"everything": {"daemons", "plain", "group", "vfork", "thread", "hoppers"},
 	}
@@ -125,6 +121,34 @@ func TestKillTreeLeavesNothing(t *testing.T) {
 	sibling.KillTree()
 	if left := others(); len(left) > 0 {
 		t.Errorf("left of the sibling: %v", left)
+	}
+}
+
+func TestCommandKillsItsShim(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	needRoot(t)
+	path, err := nastyPath()
+	if err != nil {
+		t.Skip("needs gcc: ", err)
+	}
+	for range 50 {
+		spec := &Spec{Argv: []string{path, "killparent", "daemons", "plain", "group", "hoppers"}}
+		p, fail := StartProgram(spec)
+		if fail != nil { // it was faster than the shim's word that it runs
+			if fail.Code != "start" || fail.Errno != int(syscall.ECHILD) {
+				t.Fatal(fail)
+			}
+		} else {
+			await(t, "the end of all", p.Gone())
+			await(t, "the end of the command", p.Done())
+			if o := p.Outcome(); o.Signal != 9 {
+				t.Fatalf("%+v", o)
+			}
+			p.closeFiles()
+		}
+		until(t, "nothing left", func() bool { return len(others()) == 0 })
 	}
 }
 

@@ -12,13 +12,14 @@ import (
 
 const version = "0.1.0"
 
-const usage = `usage: openrt-agent serve [--socket PATH|none] [--label ID]
+const usage = `usage: openrt-agent serve [--socket PATH|none] [--label ID] [--owner socket [--wait SECONDS]]
        openrt-agent connect [--socket PATH] [--wait SECONDS]
        openrt-agent version
 `
 
 type options struct {
 	socket string
+	joined bool // the owner comes through the socket
 	wait   time.Duration
 }
 
@@ -61,6 +62,9 @@ func runCommandLine(args []string) error {
 
 func parse(name string, args []string) (options, error) {
 	o := options{socket: defaultSocket}
+	if name == "serve" {
+		o.wait = defaultLease
+	}
 	for ; len(args) > 0; args = args[2:] {
 		if len(args) == 1 {
 			return o, errUsage
@@ -70,7 +74,9 @@ func parse(name string, args []string) (options, error) {
 			o.socket = args[1]
 		case args[0] == "--label" && name == "serve":
 			// For whoever looks at the list of processes.
-		case args[0] == "--wait" && name == "connect":
+		case args[0] == "--owner" && args[1] == "socket" && name == "serve":
+			o.joined = true
+		case args[0] == "--wait":
 			wait, err := strconv.ParseFloat(args[1], 64)
 			if err != nil || !(wait >= 0) {
 				return o, errUsage
@@ -80,7 +86,31 @@ func parse(name string, args []string) (options, error) {
 			return o, errUsage
 		}
 	}
+	if o.joined && o.socket == "none" {
+		return o, errUsage
+	}
 	return o, nil
+}
+
+// meet opens the socket for guests, nil when there is none, and returns the owner's streams.
+func meet(o options, signals <-chan os.Signal) (socket, in, out *os.File, err error) {
+	if o.socket != "none" {
+		socket, err = listen(o.socket)
+	}
+	in, out = os.Stdin, os.Stdout
+	if err == nil && o.joined {
+		in, err = joinOwner(socket, o.wait, signals)
+		out = in
+	}
+	if err != nil && !o.joined {
+		// The owner can do without guests; they will be told that there is no socket.
+		os.Stderr.WriteString("openrt-agent: no guests: " + err.Error() + "\n")
+		err = nil
+	}
+	if err == nil && socket != nil {
+		go acceptGuests(socket)
+	}
+	return socket, in, out, err
 }
 
 // serve serves until the owner's stream ends or a signal comes, and then leaves nothing behind.
@@ -92,17 +122,14 @@ func serve(o options) error {
 	syscall.Umask(0) // modes are what the client says; commands have an umask of their own
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	if o.socket != "none" {
-		socket, err := listen(o.socket)
-		if err != nil {
-			// The owner can do without guests; they will be told that there is no socket.
-			os.Stderr.WriteString("openrt-agent: no guests: " + err.Error() + "\n")
-		} else {
-			defer os.Remove(o.socket)
-			go acceptGuests(socket)
-		}
+	socket, in, out, err := meet(o, signals)
+	if socket != nil {
+		defer os.Remove(o.socket)
 	}
-	owner := newConnection(os.Stdin, os.Stdout, true)
+	if err != nil {
+		return err
+	}
+	owner := newConnection(in, out, true)
 	go owner.serve()
 	select {
 	case <-owner.ended:

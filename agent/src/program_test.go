@@ -97,7 +97,7 @@ func TestNotRunnable(t *testing.T) {
 	garbage := file("garbage", "\x00\x01\x02garbage", 0o755)
 	orphan := file("orphan", "#!/no/such/interpreter\n", 0o755)
 	expectCode(t, &Spec{Argv: []string{"/no/such/file"}}, "not_found", syscall.ENOENT)
-	expectCode(t, &Spec{Argv: []string{"no-such-program"}}, "not_found", syscall.ENOENT)
+	expectCode(t, &Spec{Argv: []string{"no-such-program"}, Env: []string{"PATH=/bin:/usr/bin"}}, "not_found", syscall.ENOENT)
 	expectCode(t, &Spec{Argv: []string{""}}, "not_found", syscall.ENOENT)
 	expectCode(t, &Spec{Argv: []string{plain + "/x"}}, "not_found", syscall.ENOTDIR)
 	expectCode(t, &Spec{Argv: []string{orphan}}, "not_found", syscall.ENOENT)

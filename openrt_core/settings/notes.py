@@ -12,6 +12,7 @@ from openrt_core.settings import registry
 from openrt_core.settings.loading import Settings
 from openrt_core.settings.sources import Source
 from openrt_core.settings.table import TABLE
+from openrt_core.settings.variables import file_key
 
 _MOUNTS = ("WORKSPACE_BASE", "WORKSPACE_MOUNT_PATH", "WORKSPACE_MOUNT_REWRITE")
 _TARGET = "WORKSPACE_MOUNT_PATH_IN_SANDBOX"
@@ -80,7 +81,8 @@ def _without_effect(settings: Settings) -> Iterator[Event]:
 
 def _unknown(settings: Settings) -> Iterator[Event]:
     """Names that nobody declares. Plugins are asked only when the table does not know one."""
-    names = {name for variable in TABLE.values() for name in (variable.name, *variable.aliases)}
+    single = (variable for variable in TABLE.values() if not variable.prefix)
+    names = {name for variable in single for name in (variable.name, *variable.aliases)}
     if not any(_strange(source, names) for source in settings.sources):
         return
     for plugin in registry.installed():
@@ -90,11 +92,20 @@ def _unknown(settings: Settings) -> Iterator[Event]:
             names |= {variable.name, *variable.aliases}
     for source in settings.sources:
         for name in _strange(source, names):
-            key = f"{name!r} in {source.label}" if source.is_file else repr(name)[1:-1]
-            known = [TABLE[n].key if n in TABLE else n for n in names] if source.is_file else names
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            meant = f" Did you mean {near[0]}?" if near else ""
-            yield _note(f"{key} is no setting of openrt or of an installed runtime.{meant}")
+            shown = f"{name!r} in {source.label}" if source.is_file else repr(name)[1:-1]
+            near = _nearest(name, names)
+            near = source.key(near) if source.is_file else near
+            meant = f" Did you mean {near}?" if near else ""
+            yield _note(f"{shown} is no setting of openrt or of an installed runtime.{meant}")
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    """The known name that looks most like this one; "" for none. What all names begin with does
+    not count.
+    """
+    by_key = {file_key(k): k for k in sorted(known)}
+    near = difflib.get_close_matches(file_key(name), by_key, n=1, cutoff=0.7)
+    return by_key[near[0]] if near else ""
 
 
 def _strange(source: Source, names: set[str]) -> list[str]:

@@ -99,6 +99,8 @@ def _plain(variable: Variable, value: Any, found: Found | None) -> Any:
         return values.MASK
     if isinstance(value, str):
         return values.without_password(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, tuple):

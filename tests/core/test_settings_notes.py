@@ -11,7 +11,7 @@ from openrt_core.settings.registry import settings_class
 
 
 @pytest.fixture
-def told(tmp_path):
+def told(tmp_path, plugin):
     def told(file="", **environ):
         (tmp_path / "openrt.toml").write_text(file)
         found = notes(settings.load({"HOME": str(tmp_path), **environ}, tmp_path))

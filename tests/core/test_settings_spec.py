@@ -16,7 +16,7 @@ ME = os.getuid() or None
 
 
 @pytest.fixture
-def spec(tmp_path):
+def spec(tmp_path, plugin):
     def spec(environ=None, **arguments):
         arguments.setdefault("emit", lambda event: None)
         found = settings.load({"HOME": str(tmp_path), **(environ or {})}, tmp_path)

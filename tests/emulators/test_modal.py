@@ -320,12 +320,12 @@ class TestCommand:
 class TestFaults:
     def test_stall_holds_streams_and_loses_nothing(self, create: Any, emulator: Emulator) -> None:
         sandbox, other = create(), create()
-        marker = unique("1")
-        process = sandbox.exec("sh", "-c", f"sleep {marker}; echo late", text=False)
-        late: list[bytes] = []
-        reader = threading.Thread(target=lambda: late.append(process.stdout.read()), daemon=True)
+        marker = unique("1200")
+        process = sandbox.exec("sh", "-c", f"echo early; sleep {marker}; echo late", text=False)
+        heard: list[bytes] = []
+        reader = threading.Thread(target=lambda: heard.extend(process.stdout), daemon=True)
         reader.start()
-        eventually(lambda: running(marker), "the command runs")
+        eventually(lambda: heard == [b"early\n"], "the stream is open")
         emulator.stall(sandbox.object_id)
         started = emulator.calls()["TaskExecStart"]
         blocked = subprocess.Popen(
@@ -339,18 +339,20 @@ class TestFaults:
                 assert blocked.stdout.readline() == b"starting\n"
                 eventually(lambda: emulator.calls()["TaskExecStart"] > started, "the call arrives")
                 assert sandbox.poll() is None
+                (sleep,) = [p for p, line in running(marker).items() if line.startswith("sleep")]
+                os.kill(sleep, signal.SIGKILL)
                 eventually(lambda: not running(marker), "the command has ended")
                 # While another sandbox answers ten times, the stalled one says nothing.
                 for _ in range(10):
                     assert shell(other, "echo flows") == b"flows\n"
                 assert blocked.poll() is None
-                assert not late
+                assert heard == [b"early\n"]
             finally:
                 # Else a failure above would wait for ever for the blocked process.
                 emulator.resume(sandbox.object_id)
             assert blocked.communicate(timeout=DEADLINE)[0] == b"done\n"
         reader.join(DEADLINE)
-        assert late == [b"late\n"]
+        assert heard == [b"early\n", b"late\n"]
         assert process.wait() == 0
 
     def test_crash(self, sandbox: Any, emulator: Emulator) -> None:
@@ -395,12 +397,14 @@ def unique(seconds: str) -> str:
     return f"{seconds}.{uuid.uuid4().int % 10**12:012d}"
 
 
-def running(marker: str) -> list[str]:
-    """The command lines, on this machine, that contain the marker."""
-    lines = []
+def running(marker: str) -> dict[int, str]:
+    """The command lines, on this machine, that contain the marker, by process id."""
+    lines = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            lines.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("latin-1"))
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("latin-1")
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return [line for line in lines if marker in line]
+        if marker in line:
+            lines[int(folder.name)] = line
+    return lines

@@ -67,6 +67,7 @@ class FakeRuntime:
     script: Script = succeed
     features: frozenset[str] = frozenset(FEATURES)
     spec_version: int = 1
+    name: str = "fake"
     log: list[str] = attrs.field(factory=list)
     alive: set[str] = attrs.field(factory=set)
     controls: list[FakeControls] = attrs.field(factory=list)
@@ -87,7 +88,7 @@ class FakeRuntime:
         self.specs.append(spec)
         self.alive.add(spec.id)
         return SandboxHandle(
-            runtime="fake", id=spec.id, workdir=spec.workdir, user=spec.user, native={"full": True}
+            runtime=self.name, id=spec.id, workdir=spec.workdir, user=spec.user, native={"full": True}
         )
 
     @hookimpl

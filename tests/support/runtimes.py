@@ -72,8 +72,8 @@ def opened(name: str, folder: pathlib.Path) -> Iterator[Runtime]:
 def _local(folder: pathlib.Path) -> Iterator[Runtime]:
     try:
         import openrt_local.plugin  # noqa: F401
-    except ImportError:
-        missing("local", "openrt-local is not installed")
+    except ImportError as error:
+        missing("local", f"openrt-local is not installed ({error})")
     yield Runtime("local")
 
 
@@ -84,8 +84,8 @@ def _docker(folder: pathlib.Path) -> Iterator[Runtime]:
         import docker.errors
 
         import openrt_docker.plugin  # noqa: F401
-    except ImportError:
-        missing("docker", "openrt-docker is not installed")
+    except ImportError as error:
+        missing("docker", f"openrt-docker is not installed ({error})")
     image = os.environ.get("OPENRT_TEST_IMAGE_BUSYBOX", "")
     try:
         with contextlib.closing(docker.from_env(timeout=30)) as client:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrt_agent.endpoint import Endpoint
-from openrt_agent.messages import User, user_of
+from openrt_agent.requests import User, user_of
 from openrt_agent.runtime import AgentRuntime
 from openrt_core.errors import OpenrtError, ProvisionError, SandboxGoneError, SettingError
 from openrt_core.models import (
@@ -172,11 +172,21 @@ class DockerRuntime(AgentRuntime):
     def join(self, handle: SandboxHandle) -> Endpoint:
         """A guest's stream: an exec, as root, which the agent's socket asks for."""
         api = self._engine.client().api
-        with translated("join the container"):
-            made = api.exec_create(
-                container.name(handle.id), [PROGRAM, "connect"], stdin=True, user="0:0", tty=False
-            )
-            return EngineEndpoint(api.exec_start(made["Id"], socket=True))
+        try:
+            with translated("join the container"):
+                made = api.exec_create(
+                    container.name(handle.id),
+                    [PROGRAM, "connect"],
+                    stdin=True,
+                    user="0:0",
+                    tty=False,
+                )
+                return EngineEndpoint(api.exec_start(made["Id"], socket=True))
+        except ProvisionError as error:
+            gone = self._describe(handle.id, b"")
+            if gone is None:
+                raise
+            raise gone from error
 
     @hookimpl
     def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:

@@ -106,16 +106,15 @@ class LocalRuntime(AgentRuntime):
             sandbox.make()
         except FileExistsError as error:
             raise ProvisionError(f"There is a sandbox {spec.id} already.") from error
-        child = self._start(spec, attachments, sandbox)
+        # Without root there is one user only, the caller's; asking the agent to switch would fail.
         handle = SandboxHandle(
             runtime=self._name,
             id=spec.id,
             workdir=spec.workdir,
-            # Without root there is one user only, the caller's; asking the agent to switch would
-            # fail.
             user=spec.user if os.geteuid() == 0 else None,
             labels=spec.labels,
         )
+        child = self._start(spec, attachments, sandbox)
         sandbox.record(child.pid, handle)
         assert child.stdin is not None  # both are pipes
         assert child.stdout is not None
@@ -196,15 +195,17 @@ class LocalRuntime(AgentRuntime):
         """Ends its process, whoever started it, and removes what the host kept of it."""
         self.release(handle.id)
         sandbox = Sandbox(self._state, handle.id)
+        was_there = sandbox.exists()
+        sandbox.end()
         with self._lock:
             child = self._children.pop(handle.id, None)
         if child is not None:
             child.kill()
             child.wait()
-        was_there = sandbox.exists()
-        if was_there:
-            sandbox.end()
-            sandbox.remove()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+        sandbox.remove()
         return was_there
 
     def _describe(self, id: str) -> SandboxGoneError | None:

@@ -99,22 +99,27 @@ class Sandbox:
         return bool(value) and _started(int(value["pid"])) == value["started"] != ""
 
     def end(self) -> None:
-        """Kills its process, if it is the one that was written down."""
+        """Kills bubblewrap, if it is the process that was written down, and its child, which is
+        the first process of the sandbox and ends all others with it."""
         value = self.read()
         if not value:
             return
-        try:
-            descriptor = os.pidfd_open(int(value["pid"]))
-        except ProcessLookupError:
-            return
-        try:
-            # Asked after the descriptor was opened, so that the number cannot have changed hands
-            # in between.
-            if _started(int(value["pid"])) == value["started"]:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                _wait(descriptor)
-        finally:
-            os.close(descriptor)
+        pid = int(value["pid"])
+        for process in (*_children(pid), pid):
+            try:
+                descriptor = os.pidfd_open(process)
+            except ProcessLookupError:
+                continue
+            try:
+                # Asked after the descriptor was opened, so that the number cannot have changed
+                # hands in between.
+                if _started(pid) == value["started"] and process in (*_children(pid), pid):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    _wait(descriptor)
+            except ProcessLookupError:
+                continue
+            finally:
+                os.close(descriptor)
 
     def remove(self) -> None:
         """Removes the folder."""
@@ -157,6 +162,16 @@ def _started(pid: int) -> str:
         return ""
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] in ("Z", "X") else f"{boot}/{fields[19]}"
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child)
+            for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _wait(descriptor: int) -> None:

@@ -1,0 +1,14 @@
+"""Wrappers that an installed distribution offers."""
+
+from __future__ import annotations
+
+from openrt_core.plugin import WrapperContext
+from support.fake_wrappers import Recorder
+
+
+def audit(context: WrapperContext) -> Recorder:
+    return Recorder("audit")
+
+
+def policy(context: WrapperContext) -> Recorder:
+    return Recorder("policy")
