@@ -169,12 +169,15 @@ async def _run(
     try:
         future = executors.submit(kind, function)
     except RuntimeError:
+        if kind != "teardown":
+            raise
         # The interpreter is going down and takes no more threads; it must be done all the same.
         return function()
     try:
         return await asyncio.shield(asyncio.wrap_future(future))
     except asyncio.CancelledError:
-        if abandoned is not None:
+        # What has not begun need not begin.
+        if abandoned is not None and not future.cancel():
             future.add_done_callback(lambda done: _abandon(done, abandoned))
         raise
 

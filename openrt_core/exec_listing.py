@@ -36,7 +36,7 @@ def parse_listing(data: bytes) -> list[Entry]:
     entries = []
     for piece in pieces[::3]:
         fields = piece.split(b"/")
-        if (len(fields) - 1) % 3:
+        if (len(fields) - 1) % 3 or fields[-1].strip():
             raise ValueError("entries are not whole")
         for numbers, name in zip(fields[:-1:3], fields[2::3], strict=True):
             target = os.fsdecode(targets.get(name, b""))

@@ -42,6 +42,8 @@ type client struct {
 	closed bool
 	hold   bool // give no connection credit
 	nextID uint32
+
+	commands, running map[uint32]bool
 }
 
 // agent starts an agent and greets it.
@@ -52,7 +54,7 @@ func agent(t *testing.T) *client {
 }
 
 func rawAgent(t *testing.T, options ...string) *client {
-	c := spawn(t, append([]string{"serve"}, options...)...)
+	c := spawn(t, nil, append([]string{"serve"}, options...)...)
 	for i, o := range options {
 		if o == "--socket" {
 			c.socket = options[i+1]
@@ -63,14 +65,15 @@ func rawAgent(t *testing.T, options ...string) *client {
 
 // guest joins the agent of owner by `connect`.
 func (c *client) guest() *client {
-	return spawn(c.t, "connect", "--socket", c.socket, "--wait", "30")
+	return spawn(c.t, nil, "connect", "--socket", c.socket, "--wait", "30")
 }
 
-func spawn(t *testing.T, args ...string) *client {
+func spawn(t *testing.T, files []*os.File, args ...string) *client {
 	t.Helper()
 	process := exec.Command(os.Args[0], args...)
 	process.Env = append(os.Environ(), "AGENT_UNDER_TEST=1")
 	process.Stderr = os.Stderr
+	process.ExtraFiles = files
 	in, err := process.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +111,7 @@ func (c *client) collect(in io.Reader) {
 		}
 		c.mu.Lock()
 		hold := c.hold
+		c.checkOrder(f)
 		c.frames = append(c.frames, f)
 		c.mu.Unlock()
 		if f.kind == kindData && !hold {
@@ -121,6 +125,25 @@ func (c *client) collect(in io.Reader) {
 	c.mu.Unlock()
 	close(c.gone)
 	c.tell()
+}
+
+// checkOrder is what every client relies on: STARTED, then output, then one final frame.
+func (c *client) checkOrder(f frame) {
+	if c.running == nil {
+		c.running = map[uint32]bool{}
+	}
+	switch {
+	case f.kind == kindStarted && c.running[f.id]:
+		c.t.Errorf("second STARTED of id %d", f.id)
+	case f.kind == kindStarted:
+		c.running[f.id] = true
+	case f.kind == kindData && c.commands[f.id] && !c.running[f.id]:
+		c.t.Errorf("output of id %d, which is not running", f.id)
+	case f.kind == kindExited && !c.running[f.id]:
+		c.t.Errorf("EXITED of id %d, which is not running", f.id)
+	case isFinal(f):
+		delete(c.running, f.id)
+	}
 }
 
 func (c *client) tell() {
@@ -160,6 +183,12 @@ func (c *client) open(kind byte, request object) uint32 {
 	c.t.Helper()
 	id := c.nextID
 	c.nextID++
+	c.mu.Lock()
+	if c.commands == nil {
+		c.commands = map[uint32]bool{}
+	}
+	c.commands[id] = kind == kindStart
+	c.mu.Unlock()
 	c.sendJSON(kind, id, request)
 	return id
 }
@@ -289,7 +318,10 @@ func (c *client) check(f frame, kind byte, want object) object {
 	}
 	got := decode(c.t, f)
 	for key, value := range want {
-		if fmt.Sprint(got[key]) != fmt.Sprint(value) {
+		if n, ok := value.(int); ok {
+			value = float64(n)
+		}
+		if got[key] != value {
 			c.t.Fatalf("%s is %v, not %v: %s", key, got[key], value, f.payload)
 		}
 	}

@@ -20,6 +20,7 @@ var forks = make(chan struct{}, 2*runtime.NumCPU())
 type command struct {
 	op       *operation
 	spec     *Spec
+	user     *userRequest
 	timeout  time.Duration // 0: none
 	grace    time.Duration
 	program  *Program
@@ -62,17 +63,41 @@ type userRequest struct {
 	Name   byteString
 }
 
-// spec checks who is meant; nil is the agent's own user.
-func (u *userRequest) spec() (*UserSpec, *Failure) {
-	switch {
-	case u == nil:
-		return nil, nil
-	case u.Name != "" && u.UID == nil && u.GID == nil && u.Groups == nil:
-		return &UserSpec{Name: string(u.Name)}, nil
-	case u.Name == "" && u.UID != nil && u.GID != nil && *u.UID != math.MaxUint32 && *u.GID != math.MaxUint32:
-		return &UserSpec{Uid: *u.UID, Gid: *u.GID, Groups: u.Groups}, nil
+func (u *userRequest) check() *Failure {
+	named := u != nil && u.Name != "" && u.UID == nil && u.GID == nil && u.Groups == nil
+	numbered := u != nil && u.Name == "" && u.UID != nil && *u.UID != math.MaxUint32 &&
+		(u.GID == nil || *u.GID != math.MaxUint32)
+	if u == nil || named || numbered {
+		return nil
 	}
-	return nil, invalid("user is a name, or uid and gid")
+	return invalid("user is a name, or a uid with gid and groups")
+}
+
+// spec says who is meant; nil is the agent's own user. Groups that the client left out are those of the user's line
+// in the passwd file.
+func (u *userRequest) spec() *UserSpec {
+	if u == nil {
+		return nil
+	}
+	if u.Name != "" {
+		return &UserSpec{Name: string(u.Name)}
+	}
+	spec := &UserSpec{Uid: *u.UID, Gid: *u.UID, Groups: u.Groups}
+	if u.GID == nil || u.Groups == nil {
+		if line, failed := LookupUser(&UserSpec{Uid: *u.UID}); failed == nil && line.Name != "" {
+			known, failed := LookupUser(&UserSpec{Name: line.Name})
+			if failed == nil && known.Uid == *u.UID {
+				spec.Gid = known.Gid
+				if u.Groups == nil {
+					spec.Groups = known.Groups
+				}
+			}
+		}
+	}
+	if u.GID != nil {
+		spec.Gid = *u.GID
+	}
+	return spec
 }
 
 // decodeStart checks everything that can be known without the system.
@@ -97,8 +122,7 @@ func decodeStart(payload []byte) (*startRequest, *Spec, *Failure) {
 		}
 		spec.TTY = &TTYSpec{r.TTY.Rows, r.TTY.Cols, r.TTY.Term}
 	}
-	var failed *Failure
-	if spec.User, failed = r.User.spec(); failed != nil {
+	if failed := r.User.check(); failed != nil {
 		return nil, nil, failed
 	}
 	if len(r.Rlimits) > 0 {
@@ -140,7 +164,7 @@ func (op *operation) beginCommand(payload []byte) {
 		op.fail(failed)
 		return
 	}
-	cmd := &command{op: op, spec: spec, cancel: op.cancel, ended: op.ended, grace: seconds(request.Grace),
+	cmd := &command{op: op, spec: spec, user: request.User, cancel: op.cancel, ended: op.ended, grace: seconds(request.Grace),
 		exited: make(chan struct{}), drained: make(chan struct{})}
 	if request.Timeout != nil {
 		cmd.timeout = max(seconds(*request.Timeout), 1)
@@ -190,6 +214,7 @@ func (cmd *command) start() (*Program, *Failure) {
 	if isClosed(cmd.op.cancel) || isClosed(cmd.op.ended) {
 		return nil, errCancelled
 	}
+	cmd.spec.User = cmd.user.spec()
 	return StartProgram(cmd.spec)
 }
 

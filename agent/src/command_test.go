@@ -205,7 +205,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"argv": []string{"true"}, "timeout": 0},
 		{"argv": []string{"true"}, "grace": -1},
 		{"argv": []string{"true"}, "credit": []int64{1 << 41, 0}},
-		{"argv": []string{"true"}, "user": object{"uid": 1}},
+		{"argv": []string{"true"}, "user": object{"gid": 1}},
 		{"argv": []string{"true"}, "umask": 01000},
 		{"argv": []string{"true"}, "rlimits": object{"nofile": []int{1}}},
 		{"argv": 5},
@@ -214,4 +214,18 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 	c.send(kindStart, 900, []byte("[]"))
 	c.check(c.final(900), kindError, object{"code": "invalid"})
+}
+
+func TestUserByNumberAlone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root is needed to be somebody else")
+	}
+	c := agent(t)
+	for user, want := range map[int]string{54321: "54321 54321\n", 0: "0 0\n"} { // without and with a line in passwd
+		id := c.start("echo $(id -u) $(id -g)", object{"user": object{"uid": user}})
+		c.exited(id, object{"exit_code": 0})
+		if got := c.output(id, 1); got != want {
+			t.Errorf("%q", got)
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -28,10 +27,9 @@ func connect(path string, wait time.Duration) error {
 
 func dialAgent(path string) (*os.File, error) {
 	socket, err := dial(path)
-	if err != nil && !strings.HasPrefix(path, "@") {
-		var other error
-		if socket, other = dial(abstractSocket); other == nil {
-			return socket, nil
+	if err != nil && path == defaultSocket {
+		if other, failed := dial(abstractSocket); failed == nil {
+			return other, nil
 		}
 	}
 	return socket, err

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,8 +36,8 @@ func TestViolationsEndTheConnection(t *testing.T) {
 	u32 := binary.BigEndian.AppendUint32
 	greeting := []byte(`{"protocol":1,"lease":60}`)
 	sleep := []byte(`{"argv":["sleep","1000"],"stdin":true}`)
-	hello := appendFrame(nil, kindHello, 0, greeting)
-	started := appendFrame(hello, kindStart, 7, sleep)
+	hello := slices.Clip(appendFrame(nil, kindHello, 0, greeting)) // clipped: each frame below is a copy of its own
+	started := slices.Clip(appendFrame(hello, kindStart, 7, sleep))
 	frames := map[string][]byte{
 		"no HELLO":           appendFrame(nil, kindPing, 0, make([]byte, 8)),
 		"HELLO no JSON":      appendFrame(nil, kindHello, 0, []byte("hello")),

@@ -71,9 +71,8 @@ func (op *operation) beginFile(payload []byte) {
 	if failed == nil {
 		failed = op.setCredit(request.Credit)
 	}
-	var user *UserSpec
 	if failed == nil {
-		user, failed = request.User.spec()
+		failed = request.User.check()
 	}
 	if failed != nil {
 		op.fail(failed)
@@ -86,7 +85,7 @@ func (op *operation) beginFile(payload []byte) {
 	fileWork.Add(1)
 	go func() {
 		defer fileWork.Done()
-		result, err := f.run(user)
+		result, err := f.run()
 		if err != nil {
 			op.fail(FileFailure(err))
 			return
@@ -95,8 +94,8 @@ func (op *operation) beginFile(payload []byte) {
 	}()
 }
 
-func (f *fileOperation) run(user *UserSpec) ([]byte, error) {
-	if user != nil {
+func (f *fileOperation) run() ([]byte, error) {
+	if user := f.User.spec(); user != nil {
 		identity, failed := LookupUser(user)
 		if failed != nil {
 			return nil, failed

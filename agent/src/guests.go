@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,15 +23,33 @@ const (
 	treesTime = 10 * time.Second
 )
 
-// listen opens the socket for guests; the abstract one where there can be no file.
+// listen opens the socket for guests: fd:N is one that the agent was started with, a leading @ an abstract name.
 func listen(path string) (*os.File, error) {
-	if !strings.HasPrefix(path, "@") {
-		if socket, err := listenFile(path); err == nil {
-			return socket, nil
-		}
-		path = abstractSocket
+	if number, inherited := strings.CutPrefix(path, "fd:"); inherited {
+		return inheritSocket(number)
 	}
-	return bindSocket(path)
+	if strings.HasPrefix(path, "@") {
+		return bindSocket(path)
+	}
+	socket, err := listenFile(path)
+	// Only in place of the default: abstract names are shared by all that share a network.
+	if err != nil && path == defaultSocket {
+		return bindSocket(abstractSocket)
+	}
+	return socket, err
+}
+
+func inheritSocket(number string) (*os.File, error) {
+	fd, err := strconv.Atoi(number)
+	if err != nil || fd < 3 {
+		return nil, errors.New("fd:" + number + " is no descriptor of a socket")
+	}
+	syscall.CloseOnExec(fd)
+	listening, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+	if err != nil || listening == 0 {
+		return nil, errors.New("fd:" + number + " is no listening socket")
+	}
+	return pollable(fd, "fd:"+number), nil
 }
 
 func listenFile(path string) (*os.File, error) {

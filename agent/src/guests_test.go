@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -133,22 +134,43 @@ func TestGuestsAreCounted(t *testing.T) {
 	})
 }
 
-func TestAbstractSocketWhereThereIsNoFolder(t *testing.T) {
+func TestInheritedSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	socket, err := bindSocket(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := spawn(t, []*os.File{socket}, "serve", "--socket", "fd:3")
+	socket.Close()
+	c.socket = path
+	c.greet(600)
+	g := c.guest()
+	g.greet(600)
+	id := g.start("ls -l /proc/$$/fd")
+	g.exited(id, object{"exit_code": 0})
+	if strings.Contains(g.output(id, 1), "socket:") {
+		t.Error("a command inherited the socket:", g.output(id, 1))
+	}
+	plain, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	c = spawn(t, []*os.File{plain}, "serve", "--socket", "fd:3") // no socket: no guests, but an agent
+	c.greet(600)
+	c.ping("12345678")
+}
+
+func TestNoOtherSocketThanTheOneAskedFor(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(file, nil, 0o600)
-	socket, err := listen(filepath.Join(file, "run", "agent.sock"))
-	if err != nil {
-		t.Fatal(err)
+	path := filepath.Join(file, "run", "agent.sock")
+	if socket, err := listen(path); err == nil {
+		t.Error("listens on", socket.Name())
 	}
-	defer socket.Close()
-	if socket.Name() != abstractSocket {
-		t.Error(socket.Name())
+	if _, err := dialAgent(path); err == nil {
+		t.Error("joined some agent")
 	}
-	guest, err := dialAgent(filepath.Join(file, "run", "agent.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	guest.Close()
 }
 
 func TestForeignFolderIsNotUsed(t *testing.T) {

@@ -25,7 +25,9 @@ func StartReaper() {
 	signal.Notify(ended, syscall.SIGCHLD)
 	go func() {
 		for range ended {
-			if strays, _ := reap(); strays {
+			// One that is at work goes on until none is left.
+			if strays, _ := reap(); strays && straysLock.TryLock() {
+				straysLock.Unlock()
 				go clearStrays()
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -19,7 +20,7 @@ const userFileLimit = 4 << 20
 // LookupUser finds the ids, groups and home of a user; the agent's own for nil.
 func LookupUser(u *UserSpec) (Identity, *Failure) {
 	if u == nil {
-		return Identity{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}, nil
+		return self(), nil
 	}
 	id := Identity{Uid: u.Uid, Gid: u.Gid, Groups: u.Groups, Home: "/tmp"}
 	found := false
@@ -84,16 +85,25 @@ func twoIds(a, b string) (uint32, uint32, bool) {
 	return uint32(x), uint32(y), e1 == nil && e2 == nil
 }
 
-// needsSwitch is false when the agent already is that user: without the right to
-// change, it can still do this user's work.
+// self is the agent's own identity, which nothing changes for the process.
+var self = sync.OnceValue(func() Identity {
+	id := Identity{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}
+	groups, _ := syscall.Getgroups() // cannot fail with a buffer of the right size
+	for _, g := range groups {
+		id.Groups = append(id.Groups, uint32(g))
+	}
+	return id
+})
+
+// needsSwitch is false when the agent already is that user and in these groups:
+// without the right to change, it can still do this user's work.
 func needsSwitch(id *Identity) bool {
 	if id == nil {
 		return false
 	}
-	if int(id.Uid) != os.Geteuid() || int(id.Gid) != os.Getegid() {
-		return true
-	}
-	return os.Geteuid() == 0 || len(id.Groups) > 1 || (len(id.Groups) == 1 && id.Groups[0] != id.Gid)
+	own := self()
+	foreign := func(group uint32) bool { return group != own.Gid && !slices.Contains(own.Groups, group) }
+	return id.Uid != own.Uid || id.Gid != own.Gid || slices.ContainsFunc(id.Groups, foreign)
 }
 
 // AsUser does file work with the file system ids and groups of a user (nil: the
@@ -103,14 +113,7 @@ func AsUser(id *Identity, work func() error) error {
 	if !needsSwitch(id) {
 		return work()
 	}
-	before, err := syscall.Getgroups()
-	if err != nil {
-		return os.NewSyscallError("getgroups", err)
-	}
-	own := Identity{Uid: uint32(os.Geteuid()), Gid: uint32(os.Getegid())}
-	for _, g := range before {
-		own.Groups = append(own.Groups, uint32(g))
-	}
+	own := self()
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // left locked, the thread dies with the goroutine

@@ -194,13 +194,14 @@ func (w *writer) write(batch, control []byte, chunks []chunk) ([]byte, error) {
 	batch = append(batch, control...)
 	var room int64
 	for _, c := range chunks {
-		if len(batch)+len(c.frame) > 1<<16 {
+		large := len(c.frame) > 1<<15
+		if len(batch) > 0 && (large || len(batch)+len(c.frame) > 1<<16) {
 			if _, err := w.to.Write(batch); err != nil {
 				return nil, err
 			}
 			batch = batch[:0]
 		}
-		if len(c.frame) > 1<<15 {
+		if large {
 			if _, err := w.to.Write(c.frame); err != nil {
 				return nil, err
 			}

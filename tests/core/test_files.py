@@ -48,7 +48,7 @@ def sandbox_in(folder, features=STREAMED, **replaced):
     return Sandbox.create(manager=manage(runtime), spec=attrs.evolve(SPEC, workdir=str(folder)))
 
 
-@pytest.fixture(params=["dash or sh", "bash", "busybox"])
+@pytest.fixture(params=["sh", "bash", "busybox"])
 def box(request, tmp_path):
     """A sandbox over exec alone, with each shell that is there."""
     replaced = {}
@@ -56,9 +56,7 @@ def box(request, tmp_path):
         bash = shutil.which("bash") or pytest.skip("there is no bash here")
         replaced["/bin/sh"] = (bash,)
     elif request.param == "busybox":
-        busybox = shutil.which("busybox") or os.environ.get("OPENRT_TEST_BUSYBOX")
-        if not busybox:
-            pytest.skip("there is no busybox here")
+        busybox = shutil.which("busybox") or pytest.skip("there is no busybox here")
         tools = tmp_path.parent / f"{tmp_path.name}-tools"
         tools.mkdir()
         for tool in ("sh", "cat", "chmod", "ls", "mkdir", "mv", "readlink", "rm", "rmdir", "stat"):
@@ -123,7 +121,7 @@ def test_odd_names(box, tmp_path, name):
     files.mkdir("d")
     if len(os.fsencode(name)) < 200:
         files.write(path, "text")
-        assert os.listdir(tmp_path) == sorted([name, "d"]) or set(os.listdir(tmp_path)) == {name, "d"}
+        assert set(os.listdir(tmp_path)) == {name, "d"}
     else:
         (tmp_path / name).write_text("text")
     assert files.read_text(path) == "text"
@@ -286,23 +284,16 @@ def test_mkdir_sets_the_mode_and_knows_parents_and_exist_ok(box, tmp_path):
         (FileExistsAlreadyError, lambda f: f.mkdir("file")),
         (FileExistsAlreadyError, lambda f: f.mkdir("dangling")),
         (FileAccessError, lambda f: f.remove("/", recursive=True)),
-        (FileAccessError, lambda f: f.write("/proc/self/new", "x")),
     ],
 )
 def test_errors_are_of_their_kind_and_name_the_path(box, tmp_path, kind, call):
     (tmp_path / "file").write_text("x")
     (tmp_path / "dir").mkdir()
     (tmp_path / "dangling").symlink_to("nowhere")
-    try:
+    with pytest.raises(kind) as caught:
         call(box.files)
-    except kind as error:
-        assert error.errno  # noqa: PT017
-        assert os.path.isabs(error.filename)  # noqa: PT017
-    except FileMissingError as error:
-        # procfs refuses new names with ENOENT
-        assert error.filename == "/proc/self/new"  # noqa: PT017
-    else:
-        pytest.fail(f"no {kind.__name__}")
+    assert caught.value.errno
+    assert os.path.isabs(caught.value.filename)
 
 
 def test_removing_a_full_folder_needs_recursive(box, tmp_path):

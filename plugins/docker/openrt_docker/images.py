@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from openrt_core.errors import ImageNotFoundError, OpenrtError
+from openrt_core.errors import ImageNotFoundError, OpenrtError, ProvisionError
 from openrt_core.events import Event
 from openrt_docker.engine import Engine, is_missing, translated
 
@@ -39,7 +39,13 @@ def find(engine: Engine, name: str, emit: Callable[[Event], None]) -> Image:
     except OpenrtError as error:
         if not is_missing(error):
             raise
-    _pull(engine, name, emit)
+    try:
+        _pull(engine, name, emit)
+    except ProvisionError as error:
+        if type(error) is not ProvisionError:
+            raise
+        # Whatever the registry said, or that it could not be asked: there is no such image.
+        raise ImageNotFoundError(error.message, retryable=error.retryable) from error
     return _inspect(engine, name)
 
 

@@ -17,7 +17,6 @@ from openrt_core.errors import (
     ProvisionError,
     QuotaError,
 )
-
 from openrt_remote import answers
 from openrt_remote.answers import InvalidAnswer, Session, shown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -14,13 +15,12 @@ import httpx
 
 from openrt_core.errors import (
     AuthenticationError,
-    PostMortem,
     ProvisionError,
     SandboxGoneError,
     Started,
     TransportError,
 )
-
+from openrt_core.models import PostMortem
 from openrt_remote import answers
 from openrt_remote.answers import InvalidAnswer, Session, shown
 from openrt_remote.control import Answer, ControlPlane
@@ -30,10 +30,11 @@ CALL_TIMEOUT: Final = 60.0
 TRIES: Final = 4
 BACKOFF: Final = 0.25
 BUSY_BACKOFF: Final = 4.0
+WAKING: Final = 90.0
+"""Seconds that a sandbox may answer 503, resumed or on its way."""
 NO_LIMIT: Final = 10**9
 """Seconds that the server is told for a command without a time limit; it takes whole numbers only."""
 _GONE: Final = frozenset({404, 502, 504})
-_UPLOAD: Final = re.compile(r"[^\x20-\x7e]")
 
 
 @attrs.frozen
@@ -186,7 +187,7 @@ class Server:
         most: int = answers.JSON_LIMIT,
         repeat: bool = True,
     ) -> Answer:
-        left, busy = self._tries, 3
+        left, busy, awake_by = self._tries, 3, 0.0
         while True:
             if self._closed:
                 raise self.gone("it was removed here")
@@ -197,8 +198,9 @@ class Server:
                 if self._closed:
                     raise self.gone("it was removed here") from error
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                left = left if repeat or unsent else 0
                 await self._recover(None, left)
-                if left <= 0 or not (repeat or unsent):
+                if left <= 0:
                     raise self._broken(error, "no" if unsent else "unknown") from error
                 continue
             if 200 <= answer.status < 300:
@@ -208,11 +210,15 @@ class Server:
             if answer.status == 429 and busy > 1:
                 busy, left = busy - 1, left + 1
                 await asyncio.sleep(BUSY_BACKOFF * 2 ** (2 - busy))
-            elif answer.status == 503 or (answer.status in _GONE and (repeat or left <= 0)):
+            elif answer.status == 503:
+                # From before the server: nothing has run, so this may be repeated as long as it makes sense.
+                awake_by = awake_by or time.monotonic() + WAKING
+                left = 1 if time.monotonic() < awake_by else 0
+                await self._recover(answer, left)
+            elif answer.status in _GONE:
+                left = left if repeat else 0
                 await self._recover(answer, left)
             else:
-                if answer.status in _GONE:
-                    await self._recover(answer, 0)
                 raise self._refused(answer, path)
 
     async def _once(
@@ -272,7 +278,8 @@ class Server:
                 f"The sandbox {self.id} is not reachable: its server answers {answer.status}.",
                 started="no",
             )
-        await asyncio.sleep(BACKOFF * 2 ** (self._tries - left - 1))
+        if left > 0:
+            await asyncio.sleep(BACKOFF * 2 ** max(self._tries - left - 1, 0))
 
     def _broken(self, error: Exception, started: Started) -> TransportError:
         return TransportError(

@@ -38,33 +38,33 @@ _SERVERS_OWN: Final = (
 # The pid is written first and only once: the same script never runs twice.
 _BEGIN: Final = b"""
 set -C
-{ echo $$ >"$d/pid"; } 2>/dev/null || exit 125
+{ echo $$ >"$openrt_d/pid"; } 2>/dev/null || exit 125
 set +C
-fail() { echo "$1" >"$d/fail"; exit 125; }
-rm -f "$d/run"
+fail() { echo "$1" >"$openrt_d/fail"; exit 125; }
+rm -f "$openrt_d/run"
 """
 
 # Which program exec will find; exec itself does not tell 127 of its own from the program's.
 _LOOK: Final = b"""
-look() {
-  case $1 in */*) [ -f "$1" ] && [ -x "$1" ]; return ;; esac
+look() (
+  case $1 in */*) [ -f "$1" ] && [ -x "$1" ]; exit ;; esac
   set -f
   IFS=:
-  for folder in $p; do
-    if [ -f "${folder:-.}/$1" ] && [ -x "${folder:-.}/$1" ]; then unset IFS; set +f; return 0; fi
+  for folder in $2; do
+    if [ -f "${folder:-.}/$1" ] && [ -x "${folder:-.}/$1" ]; then exit 0; fi
   done
-  return 1
-}
+  exit 1
+)
 """
 
 # A feeder keeps the FIFO open, until the last part, or until the command is over. It sleeps longer when nothing came for a second.
 _FEED: Final = b"""
-mkfifo -m 600 "$d/in" || fail stdin
+mkfifo -m 600 "$openrt_d/in" || fail stdin
 feed() {
-  exec >"$d/in"
+  exec >"$openrt_d/in"
   n=0 idle=0
   while kill -0 $$; do
-    for part in "$d/in.$n."*; do :; done
+    for part in "$openrt_d/in.$n."*; do :; done
     size=${part##*.}
     if [ -f "$part" ] && [ "$(wc -c <"$part")" -eq "$size" ]; then
       [ "$size" -eq 0 ] && exit
@@ -80,20 +80,30 @@ feed() {
   done
 }
 ( feed </dev/null 2>/dev/null & )
-exec <"$d/in"
+exec <"$openrt_d/in"
 """
 
 # Waits for the pid: the server answers before the script has begun.
-_SIGNAL: Final = """d={folder}
+_SIGNAL: Final = """openrt_d={folder}
 n=0
-while [ ! -s "$d/pid" ] && [ $n -lt 50 ]; do sleep 0.1 || sleep 1; n=$((n + 1)); done
-read -r p <"$d/pid" && kill -s {number} -- "{sign}$p"
+while [ ! -s "$openrt_d/pid" ] && [ $n -lt 50 ]; do sleep 0.1 || sleep 1; n=$((n + 1)); done
+read -r p <"$openrt_d/pid" && kill -{number} -- "{sign}$p"
 """
 
 
 def quoted(text: str) -> bytes:
     """A word of the shell that stands for ``text``, whatever bytes it holds."""
     return b"'" + os.fsencode(text).replace(b"'", b"'\\''") + b"'"
+
+
+def quoted_text(text: str) -> str:
+    """The same for a script that goes as JSON."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def settable(name: str) -> bool:
+    """Whether the shell can pass on a variable of this name."""
+    return _NAME.fullmatch(name) is not None and name not in _SHELLS_OWN
 
 
 def check_names(environment: Mapping[str, str]) -> None:
@@ -103,7 +113,7 @@ def check_names(environment: Mapping[str, str]) -> None:
         UnsupportedError: before anything has run.
     """
     for name in environment:
-        if not _NAME.fullmatch(name) or name in _SHELLS_OWN:
+        if not settable(name):
             raise UnsupportedError(
                 f"The remote runtime cannot set the variable {name!r}: commands pass through a shell there.",
                 hint="Set it in the command itself: env NAME=VALUE program.",
@@ -119,20 +129,19 @@ def script(command: Command, folder: str, environment: Mapping[str, str], cwd: s
         environment: the sandbox's and the command's, one over the other.
         cwd: absolute.
     """
-    errors = b"2>&1" if command.merge_stderr else b'2>"$d/err"'
-    path = quoted(environment["PATH"]) if "PATH" in environment else b"$PATH"
+    errors = b"2>&1" if command.merge_stderr else b'2>"$openrt_d/err"'
+    path = quoted(environment["PATH"]) if "PATH" in environment else b'"$PATH"'
     exports = [
         b"export " + name.encode() + b"=" + quoted(value) for name, value in environment.items()
     ]
     lines = [
-        b"d=" + quoted(folder),
+        b"openrt_d=" + quoted(folder),
         _BEGIN,
-        b'exec </dev/null >"$d/out" ' + errors,
+        b'exec </dev/null >"$openrt_d/out" ' + errors,
         b"cd " + quoted(cwd) + b" 2>/dev/null || fail cwd",
         b"unset OLDPWD " + _SERVERS_OWN.encode(),
-        b"p=" + path,
         _LOOK,
-        b"look " + quoted(command.argv[0]) + b" || fail program",
+        b"look " + quoted(command.argv[0]) + b" " + path + b" || fail program",
         _FEED if command.stdin else b"",
         *exports,
         b"exec " + b" ".join(quoted(word) for word in command.argv),

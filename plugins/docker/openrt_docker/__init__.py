@@ -1,0 +1,3 @@
+"""openrt's docker runtime."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""openrt's local runtime."""
+
+from __future__ import annotations

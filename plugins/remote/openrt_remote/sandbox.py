@@ -1,0 +1,143 @@
+"""A sandbox that this process has open. All of it is for the worker's loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from openrt_core.errors import ProvisionError, StartTimeoutError, TransportError
+from openrt_core.models import SandboxSpec
+from openrt_core.process import Process
+from openrt_remote import wrapper
+from openrt_remote.answers import InvalidAnswer, json_object
+from openrt_remote.command import Running
+from openrt_remote.server import Server
+
+SWEEP: Final = 0.5
+"""Seconds until what is left of ended commands is removed, all at once."""
+RECORD_LIMIT: Final = 1024 * 1024
+SETUP_TIMEOUT: Final = 60
+
+_SETUP: Final = """umask 077
+mkdir -p {folder} || exit 3
+umask 022
+mkdir -p {workdir} && cd {workdir} || exit 4
+"""
+
+
+class Sandbox:
+    """A sandbox that is open.
+
+    Attributes:
+        server: its server.
+        workdir: folder in which commands run.
+        env: what each of its commands gets; not shown anywhere.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.workdir = "/workspace"
+        self.env: dict[str, str] = {}
+        self._folder = f"/tmp/.openrt-{server.id}"
+        self._running: set[asyncio.Task[Any]] = set()
+        self._leftovers: list[str] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def set_up(self, spec: SandboxSpec) -> None:
+        """Makes the folders, and writes down what a guest has to know. Secrets stay in this process.
+
+        Raises:
+            ProvisionError, SandboxGoneError, TransportError
+        """
+        self.workdir = spec.workdir
+        self.env = {**spec.env, **spec.secrets}
+        folder, workdir = wrapper.quoted_text(self._folder), wrapper.quoted_text(spec.workdir)
+        code = await self._do(_SETUP.format(folder=folder, workdir=workdir))
+        if code == 4:
+            raise ProvisionError(
+                f"The folder {spec.workdir!r} cannot be made in the sandbox.",
+                hint="Choose another with workdir=: commands run there as an ordinary user.",
+            )
+        if code != 0:
+            raise ProvisionError(f"The sandbox could not be set up: status {code}.")
+        record = {"workdir": spec.workdir, "env": dict(spec.env)}
+        await self.server.upload(f"{self._folder}/sandbox.json", json.dumps(record).encode())
+
+    async def join(self) -> None:
+        """Reads what its maker wrote down. Nothing there: another client made it, and defaults hold.
+
+        Raises:
+            SandboxGoneError, TransportError
+        """
+        part = await self.server.download(f"{self._folder}/sandbox.json", 0, RECORD_LIMIT)
+        if part is None:
+            return
+        try:
+            self.workdir, self.env = _record(json_object(part.data))
+        except InvalidAnswer as error:
+            raise TransportError(
+                f"The record of the sandbox {self.server.id} in its {self._folder} cannot be used: {error}."
+            ) from error
+
+    async def run(self, process: Process, running: Running) -> None:
+        """Runs a command to its end.
+
+        Raises:
+            CommandNotStartedError, SandboxGoneError, TransportError: to be told to the process as well.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # it runs on the loop
+        self._running.add(task)
+        folder = f"{self._folder}/{secrets.token_hex(8)}"
+        command = process.command
+        try:
+            env = {**self.env, **command.env}
+            await running.run(self.server, folder, env, command.cwd or self.workdir)
+        finally:
+            self._running.discard(task)
+            self._leftovers.append(folder)
+            if self._sweeper is None or self._sweeper.done():
+                self._sweeper = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Ends what goes on here, and the connections. The sandbox itself is left alone."""
+        tasks = [*self._running, *([self._sweeper] if self._sweeper is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await self.server.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+
+    async def _sweep(self) -> None:
+        while self._leftovers:
+            await asyncio.sleep(SWEEP)
+            folders, self._leftovers = self._leftovers[:100], self._leftovers[100:]
+            await self.server.start(wrapper.removal(folders), SETUP_TIMEOUT)
+
+    async def _do(self, script: str) -> int:
+        """Runs a short script of openrt's own; its status."""
+        started = await self.server.start(script, SETUP_TIMEOUT)
+        delay = 0.02
+        for _ in range(200):
+            await asyncio.sleep(delay)
+            code = await self.server.outcome(started)
+            if code is not None:
+                return code
+            delay = min(delay * 1.5, 1.0)
+        raise StartTimeoutError(f"The sandbox {self.server.id} does not get to its first command.")
+
+
+def _record(value: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """Working folder and environment out of a record, which whoever is in the sandbox may have changed."""
+    workdir, env = value.get("workdir"), value.get("env")
+    if not isinstance(workdir, str) or not workdir.startswith("/") or "\0" in workdir:
+        raise InvalidAnswer("it names no working folder")
+    if not isinstance(env, dict) or not all(
+        isinstance(text, str) and "\0" not in text and wrapper.settable(name)
+        for name, text in env.items()
+    ):
+        raise InvalidAnswer("its environment is none")
+    return workdir, env
