@@ -5,58 +5,56 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# ruff: noqa: F401  # __all__ is computed, so that each name stands twice and not three times
-
 if TYPE_CHECKING:
-    from openrt_core.aio import AsyncSandbox
-    from openrt_core.errors import (
-        AuthenticationError,
-        CommandError,
-        CommandFailedError,
-        CommandNotStartedError,
-        CommandTimedOutError,
-        ConfigurationError,
-        EngineUnreachableError,
-        FileAccessError,
-        FileError,
-        FileExistsAlreadyError,
-        FileIsDirectoryError,
-        FileMissingError,
-        FileNotDirectoryError,
-        ImageNotFoundError,
-        OpenrtError,
-        PluginError,
-        ProvisionError,
-        QuotaError,
-        RuntimeAmbiguousError,
-        RuntimeNotFoundError,
-        SandboxGoneError,
-        SettingError,
-        StartTimeoutError,
-        TransportError,
-        UnsupportedError,
-        VolumeError,
-    )
-    from openrt_core.manager import Manager
-    from openrt_core.models import (
-        Attachment,
-        Capabilities,
-        Command,
-        Entry,
-        ExecResult,
-        Exit,
-        Mount,
-        OutputMode,
-        PostMortem,
-        SandboxHandle,
-        SandboxSpec,
-        SandboxStatus,
-        TerminalSize,
-        Usage,
-    )
-    from openrt_core.plugin import RuntimeContext, WrapperContext, hookimpl
-    from openrt_core.process import Controls, Process
-    from openrt_core.sandbox import Sandbox
+    # "as" says to type checkers that a name is public; __all__ is computed, which they cannot read.
+    from openrt_core.aio import AsyncSandbox as AsyncSandbox
+    from openrt_core.errors import AuthenticationError as AuthenticationError
+    from openrt_core.errors import CommandError as CommandError
+    from openrt_core.errors import CommandFailedError as CommandFailedError
+    from openrt_core.errors import CommandNotStartedError as CommandNotStartedError
+    from openrt_core.errors import CommandTimedOutError as CommandTimedOutError
+    from openrt_core.errors import ConfigurationError as ConfigurationError
+    from openrt_core.errors import EngineUnreachableError as EngineUnreachableError
+    from openrt_core.errors import FileAccessError as FileAccessError
+    from openrt_core.errors import FileError as FileError
+    from openrt_core.errors import FileExistsAlreadyError as FileExistsAlreadyError
+    from openrt_core.errors import FileIsDirectoryError as FileIsDirectoryError
+    from openrt_core.errors import FileMissingError as FileMissingError
+    from openrt_core.errors import FileNotDirectoryError as FileNotDirectoryError
+    from openrt_core.errors import ImageNotFoundError as ImageNotFoundError
+    from openrt_core.errors import OpenrtError as OpenrtError
+    from openrt_core.errors import PluginError as PluginError
+    from openrt_core.errors import ProvisionError as ProvisionError
+    from openrt_core.errors import QuotaError as QuotaError
+    from openrt_core.errors import RuntimeAmbiguousError as RuntimeAmbiguousError
+    from openrt_core.errors import RuntimeNotFoundError as RuntimeNotFoundError
+    from openrt_core.errors import SandboxGoneError as SandboxGoneError
+    from openrt_core.errors import SettingError as SettingError
+    from openrt_core.errors import StartTimeoutError as StartTimeoutError
+    from openrt_core.errors import TransportError as TransportError
+    from openrt_core.errors import UnsupportedError as UnsupportedError
+    from openrt_core.errors import VolumeError as VolumeError
+    from openrt_core.manager import Manager as Manager
+    from openrt_core.models import Attachment as Attachment
+    from openrt_core.models import Capabilities as Capabilities
+    from openrt_core.models import Command as Command
+    from openrt_core.models import Entry as Entry
+    from openrt_core.models import ExecResult as ExecResult
+    from openrt_core.models import Exit as Exit
+    from openrt_core.models import Mount as Mount
+    from openrt_core.models import OutputMode as OutputMode
+    from openrt_core.models import PostMortem as PostMortem
+    from openrt_core.models import SandboxHandle as SandboxHandle
+    from openrt_core.models import SandboxSpec as SandboxSpec
+    from openrt_core.models import SandboxStatus as SandboxStatus
+    from openrt_core.models import TerminalSize as TerminalSize
+    from openrt_core.models import Usage as Usage
+    from openrt_core.plugin import RuntimeContext as RuntimeContext
+    from openrt_core.plugin import WrapperContext as WrapperContext
+    from openrt_core.plugin import hookimpl as hookimpl
+    from openrt_core.process import Controls as Controls
+    from openrt_core.process import Process as Process
+    from openrt_core.sandbox import Sandbox as Sandbox
 
 # Where each public name lives: a module is imported when one of its names is used, so that
 # `openrt --help` is fast.

@@ -87,9 +87,13 @@ class AsyncSandbox(SandboxBase):
             if input is not None:
                 process.feed_input(encoded(input))
             result = await process
-        except BaseException:
+        except asyncio.CancelledError:
             process.kill()
             await _over(process, KILL_WAIT)
+            raise
+        except BaseException:
+            # A coroutine that is closed must not wait for anything more.
+            process.kill()
             raise
         return checked(result, check)
 
@@ -165,7 +169,7 @@ async def _run(
     function: Callable[[], T],
     abandoned: Callable[[T], object] | None = None,
 ) -> T:
-    """Runs a function in a thread. When cancelled it goes on; ``abandoned`` then gets its result."""
+    """Runs a function in a thread. Cancelled, it goes on; ``abandoned`` then gets its result."""
     try:
         future = executors.submit(kind, function)
     except RuntimeError:
@@ -196,7 +200,7 @@ def _abandon(done: Future[T], abandoned: Callable[[T], object]) -> None:
 async def _over(process: Process, seconds: float) -> None:
     """Waits until a process is over, at most so long; what it ended with does not matter here."""
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(asyncio.shield(_ended(process)), seconds)
+        await asyncio.wait_for(_ended(process), seconds)
 
 
 async def _ended(process: Process) -> None:

@@ -4,23 +4,23 @@
 
     OpenrtError
     ├── ConfigurationError            what was asked for cannot be: nothing was spent
-    │   ├── SettingError              a variable, file key or argument with a wrong value  (also
-    ValueError) │   │   └── VolumeError           a mount that cannot be read or honoured
+    │   ├── SettingError              a wrong variable, file key or argument  (also ValueError)
+    │   │   └── VolumeError           a mount that cannot be read or honoured
     │   ├── RuntimeNotFoundError      no installed distribution offers this runtime
     │   ├── RuntimeAmbiguousError     several distributions offer it
-    │   ├── PluginError               a runtime or wrapper that cannot be loaded or breaks the
-    contract │   └── UnsupportedError          this runtime has no such capability
+    │   ├── PluginError               a runtime or wrapper that fails to load or breaks the contract
+    │   └── UnsupportedError          this runtime has no such capability
     ├── ProvisionError                a sandbox could not be made
     │   ├── ImageNotFoundError
     │   ├── AuthenticationError
     │   ├── QuotaError
     │   ├── EngineUnreachableError
     │   └── StartTimeoutError         (also TimeoutError)
-    ├── SandboxGoneError              the sandbox is not there any more, with what is known of its
-    end ├── TransportError                the way to the sandbox broke; ``started`` says whether
-    the command ran ├── CommandError
-    │   ├── CommandTimedOutError      its whole tree was killed; carries the partial result  (also
-    TimeoutError) │   ├── CommandFailedError        ``check=True`` and it failed; carries the result
+    ├── SandboxGoneError              it is not there any more, with what is known of its end
+    ├── TransportError                the way to the sandbox broke; ``started``: did the command run
+    ├── CommandError
+    │   ├── CommandTimedOutError      its tree was killed; has what it printed  (also TimeoutError)
+    │   ├── CommandFailedError        ``check=True`` and it failed; carries the result
     │   └── CommandNotStartedError    no such program, no such folder, no such user
     └── FileError                     (also OSError, with errno)
         ├── FileMissingError          (also FileNotFoundError)
@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os as _os
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from openrt_core.models import ExecResult, PostMortem
@@ -76,6 +76,22 @@ class OpenrtError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call the class with the message alone, which loses the rest or fails: a
+        # pool of processes breaks on an error that it cannot unpickle.
+        return _rebuilt, (type(self), self.message, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def _rebuilt(kind: type[OpenrtError], message: str, state: dict[str, Any]) -> OpenrtError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
 
 
 class ConfigurationError(OpenrtError):
@@ -283,6 +299,11 @@ class FileError(OpenrtError, OSError):
         self.errno = self.default_errno if number is None else number
         self.strerror = message
         self.filename = path
+
+    def _state(self) -> dict[str, Any]:
+        # OSError keeps these outside of __dict__.
+        own = {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+        return super()._state() | own
 
 
 class FileMissingError(FileError, FileNotFoundError):

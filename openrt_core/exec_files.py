@@ -6,13 +6,14 @@ fails is read for its reason only, by the ends that C libraries and shells give 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 
 from openrt_core import exec_scripts as scripts
-from openrt_core.errors import FileError, TransportError, file_error
+from openrt_core.errors import FileError, OpenrtError, TransportError, file_error
 from openrt_core.exec_listing import parse_entry, parse_listing
 from openrt_core.models import Command, Entry, ExecResult, OutputMode, SandboxHandle
 from openrt_core.plugin import hookimpl
@@ -71,14 +72,17 @@ class ExecFiles:
         assert process.stdout is not None
         assert process.stderr is not None
         chunks, size = [], 0
-        for chunk in process.stdout:
-            size += len(chunk)
-            if size > READ_LIMIT:
-                process.kill()
-                raise file_error(errno.EFBIG, path)
-            chunks.append(chunk)
-        complaint = process.stderr.read(scripts.COMPLAINT_BYTES)
-        result = process.wait()
+        try:
+            for chunk in process.stdout:
+                size += len(chunk)
+                if size > READ_LIMIT:
+                    raise file_error(errno.EFBIG, path)
+                chunks.append(chunk)
+            complaint = process.stderr.read(scripts.COMPLAINT_BYTES)
+            result = process.wait()
+        except BaseException:
+            process.kill()
+            raise
         if not result.ok:
             _fail(result.exit_code, complaint, path)
         return b"".join(chunks)
@@ -105,7 +109,9 @@ class ExecFiles:
                 self._do(handle, scripts.WRITE_PART, (*arguments, _octal(part)), user)
             self._do(handle, scripts.WRITE_END, arguments, user)
         except BaseException:
-            self._do(handle, scripts.WRITE_UNDO, arguments, user)
+            # What went wrong before is what the user has to see.
+            with contextlib.suppress(OpenrtError):
+                self._do(handle, scripts.WRITE_UNDO, arguments, user)
             raise
 
     @hookimpl

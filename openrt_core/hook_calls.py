@@ -78,7 +78,7 @@ class Hooks:
 
     Args:
         name: of the runtime.
-        plugin: the runtime; it is checked for its version, its features, and that it implements each
+        plugin: the runtime; checked for its version, its features, and that it implements each
             required hook once.
         wrappers: the first is the outermost.
         defaults: the core's object for hooks that the runtime lacks, or None.

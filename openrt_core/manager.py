@@ -161,7 +161,6 @@ class Manager:
         error is raised.
         """
 
-
         def remove() -> bool:
             removed = self.hooks.call(bool, "openrt_teardown", handle=handle)
             exits.discard(self.name, handle.id)
@@ -266,7 +265,12 @@ class Manager:
 
     def list_files(self, handle: SandboxHandle, path: str, user: User) -> list[Entry]:
         """The entries of a folder."""
-        return self.hooks.call(list, "openrt_list_files", handle=handle, path=path, user=user)
+        entries = self.hooks.call(list, "openrt_list_files", handle=handle, path=path, user=user)
+        if not all(isinstance(entry, Entry) for entry in entries):
+            raise PluginError(
+                f"openrt_list_files of the runtime {self.name!r} returned other things than Entry."
+            )
+        return entries
 
     def stat_file(self, handle: SandboxHandle, path: str, follow: bool, user: User) -> Entry:
         """One entry."""

@@ -98,6 +98,8 @@ class Process:
         self._ending = False
         self._controls: Controls | None = None
         self._killed = False
+        self._input_over = False
+        self._started: Started = "unknown"
         self._result: ExecResult | None = None
         self._error: Exception | None = None
         self._callbacks: list[Callable[[Process], None]] = []
@@ -221,16 +223,19 @@ class Process:
         return STREAM_WINDOW if self.command.output is OutputMode.STREAM else UNLIMITED
 
     def attach(self, controls: Controls) -> None:
-        """Attaches the controls, once. A kill that was asked for before is made up for."""
+        """Attaches the controls, once. A kill and an end of input from before are made up for."""
         with self._lock:
             self._controls = controls
-            killed = self._killed
+            killed, input_over = self._killed, self._input_over
+        if input_over:
+            controls.close_stdin()
         if killed:
             controls.kill()
 
     def started(self, pid: int | None = None) -> None:
         """It runs."""
         self.pid = pid
+        self._started = "yes"
 
     def add_stdin_credit(self, amount: int) -> None:
         """The runtime can take so many bytes more for its stdin."""
@@ -265,12 +270,11 @@ class Process:
 
     def _overdue(self) -> None:
         self.kill()
-        started: Started = "unknown" if self.pid is None else "yes"
         self.failed(
             TransportError(
                 f"The sandbox did not answer within {CLIENT_GRACE:g} s "
                 "after the command's time limit.",
-                started=started,
+                started=self._started,
             )
         )
 
@@ -324,8 +328,11 @@ class Process:
             self._controls.write(data)
 
     def _close_stdin(self) -> None:
-        if self._controls is not None:
-            self._controls.close_stdin()
+        with self._lock:
+            self._input_over = True
+            controls = self._controls
+        if controls is not None:
+            controls.close_stdin()
 
     def _credit(self, stream: int, amount: int) -> None:
         if self._controls is not None and not self._ending:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +60,14 @@ class Found:
 
 def installed(group: str = RUNTIMES) -> list[Found]:
     """Every entry point of a group, by metadata, ordered by name and distribution."""
+    return list(_scanned(group, tuple((folder, _changed(folder)) for folder in sys.path)))
+
+
+@functools.lru_cache(maxsize=16)
+def _scanned(group: str, state: tuple[tuple[str, int], ...]) -> tuple[Found, ...]:
+    """What is installed while sys.path is in this state: reading all metadata takes milliseconds,
+    more than a local sandbox takes to start.
+    """
     found = [
         Found(
             name=point.name,
@@ -67,7 +77,14 @@ def installed(group: str = RUNTIMES) -> list[Found]:
         )
         for point in importlib.metadata.entry_points(group=group)
     ]
-    return sorted(found, key=lambda f: (f.name, f.distribution))
+    return tuple(sorted(found, key=lambda f: (f.name, f.distribution)))
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def normalised(distribution: str) -> str:

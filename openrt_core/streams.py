@@ -187,13 +187,19 @@ class InputWriter:
             if self._pushing:
                 return
             self._pushing = True
-        while True:
+        try:
+            while True:
+                with self._lock:
+                    step = self._next()
+                    if step is None:
+                        self._pushing = False
+                        return
+                step()
+        except BaseException:
+            # A KeyboardInterrupt: the next push must not take this one for still at work.
             with self._lock:
-                step = self._next()
-                if step is None:
-                    self._pushing = False
-                    return
-            step()
+                self._pushing = False
+            raise
 
     def _next(self) -> Callable[[], None] | None:
         if self._broken or self._closed:

@@ -103,7 +103,7 @@ class AgentClient:
         # Before START goes out: whoever interrupts this can then kill what may have been started.
         process.attach(running)
         connection.begin(operation, wire.encode(wire.START, operation.id, payload))
-        running.queued()
+        running.cancel_if_asked()
         process.add_stdin_credit(wire.INPUT_CREDIT)
 
     def close(self) -> None:
@@ -118,24 +118,22 @@ class AgentClient:
 class _Running(Controls):
     """One command: its process's controls, and the handler of what the agent says about it."""
 
-    __slots__ = ("_cancel", "_connection", "_process", "_queued", "operation")
+    __slots__ = ("_cancel", "_connection", "_process", "operation")
 
     operation: Operation
 
     def __init__(self, connection: Connection, process: Process) -> None:
         self._connection = connection
         self._process = process
-        self._queued = False  # START is on its way, frames may follow
         self._cancel = False
 
-    def queued(self) -> None:
-        """START was handed to the connection."""
-        self._queued = True
+    def cancel_if_asked(self) -> None:
+        """Makes up for a kill that was asked for before START was on its way."""
         if self._cancel:
             self._send(wire.CANCEL)
 
     def _send(self, kind: int, payload: bytes = b"") -> None:
-        if self._queued and self._connection.session.is_open(self.operation):
+        if self.operation.queued and self._connection.session.is_open(self.operation):
             self._connection.send(wire.encode(kind, self.operation.id, payload))
 
     # Controls ----------------------------------------------------------------------------------
@@ -169,9 +167,8 @@ class _Running(Controls):
 
     def on_started(self, pid: int) -> None:
         self._process.started(pid)
-        if not self._queued:
-            # Ctrl-C struck between the two steps of start(), and perhaps asked for a kill since.
-            self.queued()
+        # Once more, should Ctrl-C have struck between the last two steps of start().
+        self.cancel_if_asked()
 
     def on_output(self, stream: int, data: bytes) -> None:
         self._process.feed(stream, data)

@@ -271,6 +271,7 @@ class Connection:
         """Closes the stream at once. With ``ask``, ``describe`` may give a better error to tell."""
         if self.closed:
             return
+        self._error = error
         self.closed = True
         # After this nobody writes to the descriptors any more.
         self._unsent = self._outbox.close()

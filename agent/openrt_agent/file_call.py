@@ -41,7 +41,9 @@ class FileCall:
 
     operation: Operation
 
-    def __init__(self, connection: Connection, path: str, window: int, *, writes: bool) -> None:
+    def __init__(
+        self, connection: Connection, path: str, *, writes: bool, most: int | None = None
+    ) -> None:
         self.over = Latch()
         self.chunks: list[bytes] = []
         self.result: dict[str, Any] = {}
@@ -49,7 +51,7 @@ class FileCall:
         self.moved_at = time.monotonic()
         self._connection = connection
         self._path = path
-        self._window = window
+        self._most = most
         self._got = 0
         self._given_up = False
         self._writer = InputWriter(self._write, self._close_input) if writes else None
@@ -70,7 +72,9 @@ class FileCall:
         self.chunks.clear()
         if self._writer is not None:
             self._writer.abandon()
-        if not self.over.is_set():
+        if not self.operation.queued:
+            self._connection.session.forget(self.operation)
+        elif not self.over.is_set():
             self._send(wire.CANCEL)
 
     def _send(self, kind: int) -> None:
@@ -100,8 +104,8 @@ class FileCall:
             return
         self.chunks.append(data)
         self._got += len(data)
-        if self._got >= self._window and self._window == LIST_LIMIT:
-            self._finish(too_large(self._path, LIST_LIMIT))
+        if self._most is not None and self._got >= self._most:
+            self._finish(too_large(self._path, self._most))
             self._send(wire.CANCEL)
 
     def on_input_credit(self, amount: int) -> None:

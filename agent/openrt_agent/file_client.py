@@ -145,7 +145,8 @@ class FileClient:
         if user is not None:
             request["user"] = user
         payload = to_json(request)
-        call = FileCall(connection, path, window, writes=data is not None)
+        most = LIST_LIMIT if op == "list" else None
+        call = FileCall(connection, path, writes=data is not None, most=most)
         call.operation = connection.session.open("file", call, (window, 0))
         try:
             connection.begin(call.operation, wire.encode(wire.FILE, call.operation.id, payload))

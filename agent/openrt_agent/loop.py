@@ -47,7 +47,6 @@ class Loop:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._calls: deque[Callable[[], None]] = deque()
-        self._woken = False
         self._sources: set[Source] = set()
         self._again: set[Source] = set()
         self._masks: dict[int, int] = {}
@@ -62,12 +61,11 @@ class Loop:
         """Has ``function`` called in the loop's thread. From any thread, and signal handlers."""
         self._calls.append(function)
         if self._thread is None:
-            self._start()
-        if not self._woken:
-            self._woken = True
-            # A full buffer: it is awake already.
-            with contextlib.suppress(BlockingIOError):
-                self._ring.send(b"\0")
+            threading.Thread(target=self._run, name="openrt-io", daemon=True).start()
+        # Always, for a note that it was rung may be left behind by a Ctrl-C that came before the
+        # ringing. A full buffer: it is awake already.
+        with contextlib.suppress(BlockingIOError):
+            self._ring.send(b"\0")
 
     def is_current(self) -> bool:
         """Whether this is the loop's thread."""
@@ -112,45 +110,44 @@ class Loop:
             self._selector.register(fd, mask, source)
         self._masks[fd] = mask
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="openrt-io", daemon=True)
-                thread.start()
-                self._thread = thread
-
     def _run(self) -> None:
+        with self._lock:
+            # Several callers may have started one, or one that was interrupted while it did.
+            if self._thread is not None:
+                return
+            self._thread = threading.current_thread()
         while True:
-            if self._again or self._calls:
-                wait = 0.0
-            else:
-                wait = min(max(self._tick_at - time.monotonic(), 0.0), _FOREVER)
-            for key, mask in self._selector.select(wait):
-                source: Source | None = key.data
-                if source is None:
-                    self._answer_bell()
-                    continue
-                if mask & selectors.EVENT_READ:
-                    self._read(source)
-                if mask & selectors.EVENT_WRITE:
-                    self._guard(source, source.writable)
-            for source in list(self._again):
-                self._again.discard(source)
+            self._turn()
+
+    def _turn(self) -> None:
+        if self._again or self._calls:
+            wait = 0.0
+        else:
+            wait = min(max(self._tick_at - time.monotonic(), 0.0), _FOREVER)
+        for key, mask in self._selector.select(wait):
+            source: Source | None = key.data
+            if source is None:
+                self._answer_bell()
+                continue
+            if mask & selectors.EVENT_READ:
                 self._read(source)
-                if source.write_fd < 0:
-                    self._guard(source, source.writable)
-            self._run_calls()
-            now = time.monotonic()
-            if now >= self._tick_at:
-                self._tick(now)
+            if mask & selectors.EVENT_WRITE:
+                self._guard(source, source.writable)
+        for source in list(self._again):
+            self._again.discard(source)
+            self._read(source)
+            if source.write_fd < 0:
+                self._guard(source, source.writable)
+        self._run_calls()
+        now = time.monotonic()
+        if now >= self._tick_at:
+            self._tick(now)
 
     def _answer_bell(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._bell.recv(4096)
 
     def _run_calls(self) -> None:
-        # Cleared before the calls are looked at: one that is added from here on rings again.
-        self._woken = False
         for _ in range(len(self._calls)):
             function = self._calls.popleft()
             try:
@@ -181,7 +178,11 @@ class Loop:
         # Times only ever move later, except for a new source, which sets _tick_at back.
         self._tick_at = now + _FOREVER
         for source in list(self._sources):
-            self._tick_at = min(self._tick_at, source.tick(now))
+            try:
+                self._tick_at = min(self._tick_at, source.tick(now))
+            except Exception as error:
+                log.exception("keeping a sandbox's connection alive failed")
+                source.broken(error)
 
     def orphan(self) -> None:
         """For a child after fork: lets go of everything, and leaves the parent's alone."""

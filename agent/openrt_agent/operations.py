@@ -44,15 +44,28 @@ class Operation:
         id: its number on the connection.
         kind: which of the two.
         handler: whoever gets its events; the session only carries it.
+        queued: whether its first frame is on its way, so that others may follow.
         started: whether STARTED was seen.
     """
 
-    __slots__ = ("allowed", "fed", "given", "handler", "id", "kind", "owed", "started", "step")
+    __slots__ = (
+        "allowed",
+        "fed",
+        "given",
+        "handler",
+        "id",
+        "kind",
+        "owed",
+        "queued",
+        "started",
+        "step",
+    )
 
     def __init__(self, id: int, kind: Kind, handler: Handler, window: tuple[int, int]) -> None:
         self.id = id
         self.kind: Kind = kind
         self.handler = handler
+        self.queued = False
         self.started = False
         self.allowed = [0, *window]  # per stream: output bytes that the agent may still send
         self.owed = [0, 0, 0]  # per stream: taken by the reader, not yet told the agent

@@ -62,6 +62,8 @@ class Outbox:
                 return False
             self._holder = threading.get_ident()
             try:
+                if operation is not None:
+                    operation.queued = True
                 self._items.append(item)
                 self.waiting += len(frame)
                 if self._fds is not None and len(self._items) == 1:

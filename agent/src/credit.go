@@ -61,13 +61,6 @@ func (w *window) take(most int64) int64 {
 	return w.cut(most)
 }
 
-func (w *window) cut(most int64) int64 {
-	n := max(min(most, w.given, w.room), 0)
-	w.given -= n
-	w.room -= n
-	return n
-}
-
 // await waits its turn and returns what it got, 0 when one of the channels was closed before.
 func (w *window) await(most int64, stop, ended <-chan struct{}) int64 {
 	me := &waiter{most, make(chan int64, 1)}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -111,5 +114,32 @@ func TestWindowServesInTurn(t *testing.T) {
 	w.add(5, 5)
 	if w.take(10) != 5 {
 		t.Error("who gave up still has credit")
+	}
+}
+
+// Whatever their sizes, frames of one id leave in the order in which they were queued, and STARTED ahead of them.
+func TestWriterKeepsTheOrder(t *testing.T) {
+	var stream bytes.Buffer
+	w := newWriter(&stream, newWindow(), func() { t.Error("failed") })
+	w.started(1, make([]byte, 4))
+	sizes := []int{20, 40000, 5, 70000, 30000, 30000, 33000, 1, maxData - 1}
+	for _, n := range sizes {
+		w.data(1, 1, getBuffer(int64(n)), n)
+	}
+	w.ordered(kindExited, 1, []byte("{}"))
+	w.finish(nil)
+	w.run()
+	var kinds []byte
+	var got []int
+	for rest := stream.Bytes(); len(rest) > 0; {
+		n := int(binary.BigEndian.Uint32(rest))
+		kinds = append(kinds, rest[4])
+		if rest[4] == kindData {
+			got = append(got, n-1)
+		}
+		rest = rest[headerSize+n:]
+	}
+	if kinds[0] != kindStarted || kinds[len(kinds)-1] != kindExited || !slices.Equal(got, sizes) {
+		t.Error(kinds, got)
 	}
 }

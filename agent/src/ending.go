@@ -72,13 +72,3 @@ func (cmd *command) strike() {
 	cmd.program.Signal(syscall.SIGTERM, 2)
 	cmd.limit.Reset(cmd.grace)
 }
-
-func (cmd *command) kill() {
-	cmd.ending, cmd.killing = true, true
-	kills <- struct{}{}
-	cmd.program.KillTree()
-	<-kills
-	if !isClosed(cmd.program.Gone()) {
-		cmd.limit.Reset(killAgain)
-	}
-}

@@ -97,14 +97,17 @@ func bindSocket(path string) (*os.File, error) {
 }
 
 // trusted tells whether the other end may be who it says: root or the agent's own user, in this sandbox. A process
-// that has no number here is of another one, with which a host network shares abstract names.
-func trusted(fd int) bool {
+// that has no number here is of another one, with which a host network shares abstract names; only a socket that was
+// inherited is meant for such.
+func trusted(fd int, inherited bool) bool {
 	peer, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	return err == nil && peer.Pid > 0 && (peer.Uid == 0 || int(peer.Uid) == os.Geteuid())
+	here := err == nil && (peer.Pid > 0 || inherited)
+	return here && (peer.Uid == 0 || int(peer.Uid) == os.Geteuid())
 }
 
 // accept waits for a client that may join.
 func accept(socket *os.File) (int, error) {
+	inherited := strings.HasPrefix(socket.Name(), "fd:")
 	raw, err := socket.SyscallConn()
 	for err == nil {
 		fd := -1
@@ -117,7 +120,7 @@ func accept(socket *os.File) (int, error) {
 		case err != nil:
 		case failed != nil: // out of descriptors, or the client has gone: no reason to stop
 			time.Sleep(10 * time.Millisecond)
-		case !trusted(fd):
+		case !trusted(fd, inherited):
 			syscall.Close(fd)
 		default:
 			return fd, nil

@@ -8,43 +8,35 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// nasty compiles testdata/nasty.c once.
-var nastyPath = sync.OnceValues(func() (string, error) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp("", "nasty")
-	if err != nil {
-		return "", err
-	}
-	cwd, err := os.Getwd()
-	must(err)
-	must(os.Chmod(dir, 0o755)) // other users run it too
-	path := filepath.Join(dir, "nasty")
-	p, fail := StartProgram(&Spec{Argv: []string{gcc, "-O1", "-pthread", "-o", path, "testdata/nasty.c"}, Cwd: cwd, Umask: 0o22})
-	if fail != nil {
-		return "", fail
-	}
-	<-p.Done()
-	if p.Outcome().ExitCode != 0 {
-		panic("gcc failed")
-	}
-	return path, nil
-})
+var compiled string
 
-func nasty(t *testing.T, user *UserSpec, ways ...string) *Program {
+// nastyPath compiles testdata/nasty.c once, for the one test of this process.
+func nastyPath(t *testing.T) string {
 	t.Helper()
-	path, err := nastyPath()
+	if compiled != "" {
+		return compiled
+	}
+	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		t.Skip("needs gcc: ", err)
 	}
+	path := filepath.Join(t.TempDir(), "nasty")
+	must(os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755)) // other users run it too
+	cwd, err := os.Getwd()
+	must(err)
+	says(t, &Spec{Argv: []string{gcc, "-O1", "-pthread", "-o", path, "testdata/nasty.c"}, Cwd: cwd, Umask: 0o22})
+	compiled = path
+	return path
+}
+
+func nasty(t *testing.T, user *UserSpec, ways ...string) *Program {
+	t.Helper()
+	path := nastyPath(t)
 	p := start(t, &Spec{Argv: append([]string{path}, ways...), User: user, Umask: 0o22})
 	must(p.Stdout.SetReadDeadline(time.Now().Add(patience)))
 	if word, err := bufio.NewReader(p.Stdout).ReadString('\n'); word != "ready\n" {
@@ -129,10 +121,7 @@ func TestCommandKillsItsShim(t *testing.T) {
 		return
 	}
 	needRoot(t)
-	path, err := nastyPath()
-	if err != nil {
-		t.Skip("needs gcc: ", err)
-	}
+	path := nastyPath(t)
 	for range 50 {
 		spec := &Spec{Argv: []string{path, "killparent", "daemons", "plain", "group", "hoppers"}}
 		p, fail := StartProgram(spec)
@@ -177,10 +166,7 @@ func TestBombUnderALimit(t *testing.T) {
 	needRoot(t)
 	// RLIMIT_NPROC does not bind root, but it does a user without other processes.
 	spec := &UserSpec{Uid: 4777, Gid: 4777}
-	path, err := nastyPath()
-	if err != nil {
-		t.Skip("needs gcc: ", err)
-	}
+	path := nastyPath(t)
 	p := start(t, &Spec{Argv: []string{path, "bomb"}, User: spec, Rlimits: map[string][2]int64{"nproc": {200, 200}}})
 	until(t, "a bomb", func() bool { return len(others()) > 150 })
 	p.KillTree()
@@ -206,13 +192,25 @@ func TestShimKilledAndCommandGoesOn(t *testing.T) {
 	if !isolated(t) {
 		return
 	}
-	p := start(t, shell("read x; exit 5"))
-	must(syscall.Kill(p.shimPid(), syscall.SIGKILL))
+	spec := shell("read x; exit 5")
+	spec.Stdin = true
+	p := start(t, spec)
+	killShim(t, p)
+	p.Stdin.Close()
 	await(t, "the end of the command", p.Done())
 	await(t, "the end of all", p.Gone())
 	if o := p.Outcome(); o.ExitCode != 5 && o.Signal != 9 { // it ends or is killed
 		t.Errorf("%+v", o)
 	}
+}
+
+func killShim(t *testing.T, p *Program) {
+	t.Helper()
+	pid := p.shimPid()
+	if pid == 0 { // kill(2) would take it for the group of the tests
+		t.Fatal("the shim has ended")
+	}
+	must(syscall.Kill(pid, syscall.SIGKILL))
 }
 
 func TestProgramSignals(t *testing.T) {

@@ -22,7 +22,7 @@ const (
 // descriptors through /proc, and none may trace it. It makes the agent the
 // adopter of what a killed shim leaves. Call it first; it changes all threads.
 func Protect() error {
-	if e := prctl(prSetDumpable, 0); e != 0 {
+	if e := becomeUndumpable(); e != 0 {
 		return os.NewSyscallError("prctl(PR_SET_DUMPABLE)", e)
 	}
 	// qemu's emulation of a single program refuses it with EINVAL. Orphans then come

@@ -15,7 +15,7 @@ func TestStraysAreKilled(t *testing.T) {
 	// A child of the agent that is no shim, as an orphan from outside would be.
 	p := nasty(t, nil, "daemons")
 	until(t, "its processes", func() bool { return len(others()) >= 7 })
-	must(syscall.Kill(p.shimPid(), syscall.SIGKILL))
+	killShim(t, p)
 	await(t, "the end of all", p.Gone())
 	if left := others(); len(left) > 0 {
 		t.Errorf("left: %v", left)

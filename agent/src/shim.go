@@ -110,8 +110,10 @@ func stackTop(stack *[stackSize / 8]uint64) uintptr {
 //go:nosplit
 //go:norace
 func runShim(l *launch) {
+	// No session of its own: with autogroups the scheduler would count it as another
+	// job, and on a busy machine it would get its turn milliseconds later. Nothing
+	// that is sent to the agent's group but SIGKILL and SIGSTOP reaches it.
 	syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
-	syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
 	for n := uintptr(1); n <= lastSignal; n++ {
 		syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&l.defaultAction)), 0, sigSetSize, 0, 0)
 	}

@@ -43,8 +43,12 @@ def failure(error: Exception, code: int) -> int:
         parts.append(
             "This is a bug in openrt or in a plugin; --debug before the command shows where."
         )
-    say(" ".join(part for part in parts if part))
+    say(" ".join(map(_sentence, filter(None, parts))))
     return code
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def usage_error(error: click.ClickException, code: int) -> int:

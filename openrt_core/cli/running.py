@@ -131,19 +131,21 @@ def _join(process: Process) -> int:
         # A read from a terminal cannot be cut short: it ends with this program.
         threading.Thread(target=_feed, args=(process.stdin,), daemon=True).start()
     pumps = [_Pump(process, process.stdout, 1), _Pump(process, process.stderr, 2)]
+    code, note, lost = 0, "", None
     try:
         try:
             code = process.wait().exit_code
         except CommandTimedOutError as error:
-            code = TIMED_OUT
-            note = str(error)
-        else:
-            note = ""
+            code, note = TIMED_OUT, str(error)
+        except OpenrtError as error:
+            lost = error
         for pump in pumps:
             pump.join()
     except BaseException:
         process.kill()
         raise
+    if lost is not None:
+        raise lost
     for pump in pumps:
         if pump.error is not None:
             return _unwritten(pump.error)
@@ -189,12 +191,16 @@ class _Pump(threading.Thread):
         # the loss of the command is raised by its wait(), too
         with contextlib.suppress(OpenrtError):
             for data in self._reader:
-                try:
-                    _write(self._fd, data)
-                except OSError as error:
-                    self.error = error
-                    self._process.kill()
-                    return
+                if self.error is None:
+                    self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            _write(self._fd, data)
+        except OSError as error:
+            # What still comes is read and dropped: its end is told only behind its output.
+            self.error = error
+            self._process.kill()
 
 
 def _write(fd: int, data: bytes) -> None:

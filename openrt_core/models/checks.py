@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -56,15 +56,23 @@ def one_of(*choices: object) -> Validator:
     return check
 
 
-def number(takes: str, *, least: float, above: bool = False, whole: bool = False) -> Validator:
-    """A number (not a bool) of at least ``least``, or beyond it with ``above``; an int with
-    ``whole``."""
+def number(
+    takes: str,
+    *,
+    least: float,
+    most: float = sys.float_info.max,
+    above: bool = False,
+    whole: bool = False,
+) -> Validator:
+    """A number (not a bool) of at least ``least``, or beyond it with ``above``, and at most
+    ``most``; an int with ``whole``.
+    """
 
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         kinds = (int,) if whole else (int, float)
         fits = isinstance(value, kinds) and not isinstance(value, bool)
         # written so that NaN, which compares false with everything, is refused
-        if not fits or not (value > least if above else value >= least) or value == float("inf"):
+        if not fits or not (value > least if above else value >= least) or value > most:
             raise refuse(instance, attribute, value, takes)
 
     return check
@@ -82,9 +90,22 @@ def environment(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> N
             )
 
 
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot be changed; it can be pickled and put in JSON."""
+
+    def _refuse(self, *args: object, **named: object) -> NoReturn:
+        raise TypeError("this mapping cannot be changed")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Any]]]:
+        return FrozenDict, (dict(self),)
+
+
 def frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """A read-only copy, so that a frozen model cannot change behind its back."""
-    return MappingProxyType(dict(value))
+    return FrozenDict(value)
 
 
 def as_tuple(value: Iterable[Any]) -> tuple[Any, ...]:

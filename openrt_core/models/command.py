@@ -27,9 +27,11 @@ class OutputMode(enum.Enum):
 class TerminalSize:
     """Size of a terminal in characters."""
 
-    rows: int = attrs.field(default=24, validator=checks.number("1 to 65535", least=1, whole=True))
+    rows: int = attrs.field(
+        default=24, validator=checks.number("1 to 65535", least=1, most=65535, whole=True)
+    )
     columns: int = attrs.field(
-        default=80, validator=checks.number("1 to 65535", least=1, whole=True)
+        default=80, validator=checks.number("1 to 65535", least=1, most=65535, whole=True)
     )
 
 

@@ -28,8 +28,8 @@ def _id(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise checks.refuse(instance, attribute, value, "1 to 63 characters of a-z, 0-9 and -")
 
 
-def _without_last_slash(path: str) -> str:
-    return path.rstrip("/") or "/" if path else path
+def _without_last_slash(path: Any) -> Any:
+    return path.rstrip("/") or "/" if isinstance(path, str) and path else path
 
 
 @attrs.frozen

@@ -104,7 +104,10 @@ class Settings:
                 for key, found in self.family(variable).items()
             }
         found = self.find(variable)
-        return variable.default if found is None else self._read(variable, found, found.raw)
+        if found is not None:
+            return self._read(variable, found, found.raw)
+        default = variable.default
+        return dict(default) if isinstance(default, dict) else default
 
     def find(self, variable: Variable) -> Found | None:
         """Where a variable is set, by precedence; within one source its name goes before its
@@ -199,7 +202,10 @@ def read(
 ) -> Settings:
     """As ``load``, but values are looked at only when they are asked for."""
     environ = os.environ if environ is None else environ
-    place = pathlib.Path(os.getcwd() if folder is None else os.path.abspath(folder))
+    try:
+        place = pathlib.Path(os.getcwd() if folder is None else os.path.abspath(folder))
+    except FileNotFoundError as error:
+        raise SettingError("The current folder does not exist any more.", hint="") from error
     home = home_of(environ)
     given = {} if runtime is None else {"RUNTIME": runtime}
     sources = (

@@ -11,7 +11,7 @@ from openrt_core.events import Event
 from openrt_core.settings import registry
 from openrt_core.settings.loading import Settings
 from openrt_core.settings.sources import Source
-from openrt_core.settings.table import TABLE
+from openrt_core.settings.table import RUNTIME_ALIASES, TABLE
 from openrt_core.settings.variables import file_key
 
 _MOUNTS = ("WORKSPACE_BASE", "WORKSPACE_MOUNT_PATH", "WORKSPACE_MOUNT_REWRITE")
@@ -54,6 +54,13 @@ def _aliases(settings: Settings) -> Iterator[Event]:
         found = settings.find(variable) if variable.aliases else None
         if found is not None and found.name != variable.name:
             yield _deprecation(f"{found.name} is deprecated: it is called {variable.name} now.")
+    found = settings.find(TABLE["RUNTIME"])
+    # an argument's name is told about by whoever looks the runtime up
+    if found is not None and found.source.kind != "argument":
+        old = str(found.raw).strip().lower()
+        if old in RUNTIME_ALIASES:
+            new = RUNTIME_ALIASES[old]
+            yield _deprecation(f"The runtime {old} is called {new} now: set RUNTIME={new}.")
 
 
 def _workspace(settings: Settings) -> Iterator[Event]:
@@ -61,17 +68,18 @@ def _workspace(settings: Settings) -> Iterator[Event]:
     names = " and ".join(used)
     if not used:
         return
+    has, are = ("has", "is") if len(used) == 1 else ("have", "are")
     if settings.is_set("SANDBOX_VOLUMES"):
-        yield _note(f"{names} has no effect, because SANDBOX_VOLUMES is set.")
+        yield _note(f"{names} {has} no effect, because SANDBOX_VOLUMES is set.")
     elif used == [_TARGET]:
-        yield _note(f"{names} has no effect without {' or '.join(_MOUNTS[:2])}.")
+        yield _note(f"{names} {has} no effect without {' or '.join(_MOUNTS[:2])}.")
     else:
         mounts = settings.workspace_mounts()
         try:
             line = f": use SANDBOX_VOLUMES={volumes.format(mounts)}"
         except VolumeError:
             line = ", but SANDBOX_VOLUMES cannot say this path: rename the folder"
-        yield _deprecation(f"{names} is deprecated{line}.")
+        yield _deprecation(f"{names} {are} deprecated{line}.")
 
 
 def _without_effect(settings: Settings) -> Iterator[Event]:

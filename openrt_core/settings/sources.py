@@ -85,6 +85,8 @@ def project_file(folder: pathlib.Path, home: pathlib.Path) -> Source | None:
     ``folder`` itself is. A file above that belongs to a third user is passed over: in a shared
     folder it is not ours.
     """
+    if not folder.is_dir():
+        raise SettingError(f"The folder {folder} does not exist.", hint="")
     trusted = {0, os.getuid(), folder.stat().st_uid}
     for place in _project_folders(folder, home):
         source = _file_in(place)
@@ -97,7 +99,7 @@ def _project_folders(folder: pathlib.Path, home: pathlib.Path) -> list[pathlib.P
     folders = []
     for place in (folder, *folder.parents):
         folders.append(place)
-        if place == home or (place / ".git").exists():
+        if place == home or os.path.exists(place / ".git"):
             return folders
     return [folder]
 
@@ -106,7 +108,7 @@ def _file_in(folder: pathlib.Path) -> Source | None:
     own, shared = folder / FILE, folder / "pyproject.toml"
     tool = _read(shared).get("tool", {})
     table = tool.get("openrt") if isinstance(tool, dict) else None
-    if own.is_file():
+    if os.path.isfile(own):
         if table is not None:
             raise SettingError(
                 f"{own} and [tool.openrt] in {shared} both have settings; keep one.", hint=""
@@ -123,14 +125,14 @@ def user_file(
     """
     base = pathlib.Path(environ.get("XDG_CONFIG_HOME", ""))
     path = (base if base.is_absolute() else home / ".config") / "openrt" / FILE
-    return _source("user", path, _read(path), folder) if path.is_file() else None
+    return _source("user", path, _read(path), folder) if os.path.isfile(path) else None
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
+    if not os.path.isfile(path):  # nor in a folder that we may not look into
+        return {}
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read: {error}", hint="") from error
 

@@ -13,13 +13,15 @@ from openrt_core.settings.variables import APPLICATION, CORE, Variable
 
 DOCKER, REMOTE, MODAL = "openrt-docker", "openrt-remote", "openrt-modal"
 DEFAULT_IMAGE = "nikolaik/python-nodejs:python3.12-nodejs22"
+RUNTIME_ALIASES = {"eventstream": "docker"}
+"""Old names of runtimes."""
 
 
 def _runtime(text: str) -> str:
     name = text.strip().lower()
     if not re.fullmatch(r"([a-z0-9][a-z0-9._-]*:)?[a-z0-9][a-z0-9._-]*", name):
         raise ValueError
-    return name
+    return RUNTIME_ALIASES.get(name, name)
 
 
 def _above_zero(value: float) -> float:

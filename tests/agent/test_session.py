@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from openrt_agent.operations import (
     Failed,
     Greeted,
     InputCredit,
+    Kind,
     Output,
     Refused,
     Started,
@@ -24,6 +26,7 @@ from openrt_agent.operations import (
 from openrt_agent.session import Session
 from openrt_agent.wire import Violation
 
+NOBODY: Any = None
 ERROR = {"code": "io", "message": "no", "errno": 5}
 
 
@@ -45,12 +48,12 @@ def session():
     session = Session(lease=100, now=1000)
     (event,) = session.receive(frame(wire.AGENT_HELLO, 0, PlayedAgent.HELLO))
     assert isinstance(event, Greeted)
-    assert session.hello.agent == "played"
+    assert event.hello.agent == "played"
     return session
 
 
 def command(session, window=100):
-    return session.open("command", None, (window, window))
+    return session.open("command", NOBODY, (window, window))
 
 
 def running(session, window=100):
@@ -81,7 +84,7 @@ def test_a_command_from_start_to_end(session):
 
 
 def test_a_file_operation(session):
-    operation = session.open("file", None, (100, 0))
+    operation = session.open("file", NOBODY, (100, 0))
     out, end = session.receive(
         data(operation.id, 100) + frame(wire.END, operation.id, {"size": 100})
     )
@@ -131,7 +134,7 @@ def test_what_a_command_may_not_be_told(session, make):
     ],
 )
 def test_what_a_file_operation_may_not_be_told(session, make):
-    assert violates(session, make(session.open("file", None, (100, 0)).id))
+    assert violates(session, make(session.open("file", NOBODY, (100, 0)).id))
 
 
 def test_nothing_comes_before_hello():
@@ -219,6 +222,7 @@ def test_everybody_is_forgotten_once(session):
     assert list(session.forget_all()) == []
 
 
+KINDS_OF_OPERATIONS: list[Kind] = ["command", "file", "command"]
 KINDS = [
     wire.STARTED,
     wire.DATA,
@@ -232,9 +236,7 @@ KINDS = [
 PAYLOADS = st.one_of(
     st.binary(min_size=1, max_size=40),
     st.sampled_from([u32(5), b"\1abc", b"\2" + b"x" * 50]),
-    st.sampled_from([exited(), ERROR, {}, PlayedAgent.HELLO]).map(
-        lambda v: json.dumps(v).encode()
-    ),
+    st.sampled_from([exited(), ERROR, {}, PlayedAgent.HELLO]).map(lambda v: json.dumps(v).encode()),
 )
 
 
@@ -243,11 +245,12 @@ def test_any_sequence_is_answered_in_order_or_violates(frames):
     """Whatever comes: known events only, each id ends once, and no output beyond its credit."""
     session = Session(lease=100, now=0)
     list(session.receive(frame(wire.AGENT_HELLO, 0, PlayedAgent.HELLO)))
-    operations = [session.open(k, None, (60, 60)) for k in ("command", "file", "command")]
+    operations = [session.open(k, NOBODY, (60, 60)) for k in KINDS_OF_OPERATIONS]
     ended, got = set(), dict.fromkeys([(o.id, s) for o in operations for s in (1, 2)], 0)
     try:
         for kind, id, payload in frames:
             for event in session.receive(frame(kind, id, payload)):
+                assert not isinstance(event, (Greeted, Refused))
                 operation = event.operation
                 assert operation.id not in ended
                 if isinstance(event, Output):
@@ -263,7 +266,7 @@ def test_any_sequence_is_answered_in_order_or_violates(frames):
 @given(st.lists(st.binary(min_size=1, max_size=100), max_size=10))
 def test_arbitrary_bytes(chunks):
     session = Session(lease=100, now=0)
-    session.open("command", None, (60, 60))
+    session.open("command", NOBODY, (60, 60))
     try:
         for chunk in chunks:
             list(session.receive(chunk))

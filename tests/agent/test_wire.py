@@ -18,7 +18,8 @@ def frame(kind, id, payload):
 
 def cut(data, sizes):
     """``data`` in parts, the given sizes over and over."""
-    at, parts = 0, []
+    at = 0
+    parts: list[bytes] = []
     while at < len(data):
         size = sizes[len(parts) % len(sizes)]
         parts.append(data[at : at + size])
@@ -28,7 +29,7 @@ def cut(data, sizes):
 
 def whole(events):
     """Frames, with the pieces of neighbouring DATA joined: where they were cut is of no account."""
-    joined = []
+    joined: list[Frame | Piece] = []
     for event in events:
         last = joined[-1] if joined else None
         if isinstance(event, Piece) and isinstance(last, Piece) and last[:2] == event[:2]:
@@ -109,6 +110,7 @@ def test_data_of_the_largest_size_is_handed_on_as_it_comes():
     assert list(decoder.feed(header)) == []
     part = b"x" * 65_536
     (piece,) = decoder.feed(part)
+    assert isinstance(piece, Piece)
     assert piece.data is part
     rest = b"y" * (wire.CHUNK - 1 - len(part))
     started = Frame(wire.STARTED, 9, b"abcd")

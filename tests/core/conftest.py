@@ -21,7 +21,9 @@ def plugin(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(
         selection,
         "installed",
-        lambda group=selection.RUNTIMES: [f for f in installed(group) if f.distribution in made],
+        lambda group=selection.RUNTIMES: [
+            f for f in installed(group) if f.entry_point.module in made
+        ],
     )
 
     def make(name, distribution, variables=(), fields=""):
@@ -41,6 +43,6 @@ def plugin(tmp_path_factory, monkeypatch):
         (info / "entry_points.txt").write_text(f"[openrt.settings]\n{name} = {module}:Settings\n")
         monkeypatch.syspath_prepend(folder)
         importlib.invalidate_caches()
-        made.add(distribution)
+        made.add(module)
 
     return make

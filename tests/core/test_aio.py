@@ -1,3 +1,5 @@
+# mypy: disable-error-code="override"
+# A hook may leave out parameters that it does not need.
 from __future__ import annotations
 
 import asyncio
@@ -35,7 +37,10 @@ def test_the_names_are_those_of_sandbox():
         return {n for n in dir(cls) if not n.startswith("_")}
 
     assert public(AsyncSandbox) == public(Sandbox)
-    files = [type(cls(manage(), SandboxHandle(runtime="fake", id="x")).files) for cls in (Sandbox, AsyncSandbox)]
+    files = [
+        type(cls(manage(), SandboxHandle(runtime="fake", id="x")).files)
+        for cls in (Sandbox, AsyncSandbox)
+    ]
     assert public(files[0]) == public(files[1])
 
 
@@ -102,7 +107,7 @@ def test_what_went_wrong_inside_is_seen_when_closing_fails_too():
 
 @attrs.define(eq=False)
 class Remembers(FakeRuntime):
-    seen: list = attrs.field(factory=list)
+    seen: list[tuple[str, str, str]] = attrs.field(factory=list)
 
     @hookimpl
     def openrt_provision(self, spec):
@@ -209,6 +214,21 @@ def test_a_cancelled_exec_kills_the_command():
             (controls,) = runtime.controls
             assert controls.killed.is_set()
             assert controls.process.done
+
+    asyncio.run(main())
+
+
+def test_an_exec_whose_coroutine_is_closed_kills_the_command():
+    async def main():
+        runtime = FakeRuntime(script=hang)
+        sandbox = await create(runtime)
+        coroutine = sandbox.exec("sleep 1000", timeout=None)
+        started = coroutine.send(None)
+        await soon(started.done)
+        coroutine.send(None)
+        coroutine.close()
+        assert runtime.controls[0].killed.is_set()
+        await sandbox.close()
 
     asyncio.run(main())
 

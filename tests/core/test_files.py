@@ -1,3 +1,5 @@
+# mypy: disable-error-code="override"
+# A hook may leave out parameters that it does not need.
 from __future__ import annotations
 
 import errno
@@ -18,6 +20,7 @@ from openrt_core.errors import (
     FileIsDirectoryError,
     FileMissingError,
     FileNotDirectoryError,
+    PluginError,
     SettingError,
     TransportError,
 )
@@ -51,7 +54,7 @@ def sandbox_in(folder, features=STREAMED, **replaced):
 @pytest.fixture(params=["sh", "bash", "busybox"])
 def box(request, tmp_path):
     """A sandbox over exec alone, with each shell that is there."""
-    replaced = {}
+    replaced: dict[str, tuple[str, ...]] = {}
     if request.param == "bash":
         bash = shutil.which("bash") or pytest.skip("there is no bash here")
         replaced["/bin/sh"] = (bash,)
@@ -329,12 +332,49 @@ def test_an_image_without_the_tools_is_told_so(tmp_path):
             assert caught.value.errno == errno.ENOSYS
 
 
+@attrs.define(eq=False)
+class Cut(HostRuntime):
+    """The way to it breaks at its third command."""
+
+    features: frozenset[str] = frozenset()
+
+    @hookimpl
+    def openrt_exec(self, handle, command, process):
+        if len(self.commands) == 2:
+            self.commands.append(command)
+            raise TransportError("cut")
+        return HostRuntime.openrt_exec(self, handle, command, process)
+
+
+def test_a_write_in_parts_that_fails_leaves_nothing_behind(tmp_path):
+    spec = attrs.evolve(SPEC, workdir=str(tmp_path))
+    with (
+        Sandbox.create(manager=manage(Cut()), spec=spec) as sandbox,
+        pytest.raises(TransportError, match="cut"),
+    ):
+        sandbox.files.write("f", bytes(100_000))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_listing_of_other_things_than_entries_names_hook_and_runtime():
+    class Lists(FakeRuntime):
+        @hookimpl
+        def openrt_list_files(self):
+            return ["name"]
+
+    with (
+        Sandbox.create(manager=manage(Lists()), spec=SPEC) as sandbox,
+        pytest.raises(PluginError, match="openrt_list_files of the runtime 'fake'"),
+    ):
+        sandbox.files.list()
+
+
 def test_wrappers_of_exec_do_not_see_what_file_hooks_run(tmp_path):
     class Denies:
         @hookimpl(wrapper=True)
         def openrt_exec(self):
-            raise AssertionError("seen")
             yield
+            raise AssertionError("seen")
 
     spec = attrs.evolve(SPEC, workdir=str(tmp_path))
     with Sandbox.create(manager=manage(HostRuntime(), w=Denies()), spec=spec) as sandbox:
@@ -358,9 +398,11 @@ def test_a_hostile_listing_is_a_transport_error(answer):
 
 
 def test_what_a_failing_tool_says_is_not_shown_raw():
-    with scripted(stderr=b"\x1b]0;owned\x07" * 100, code=9) as sandbox:
-        with pytest.raises(FileError, match="status 9") as caught:
-            sandbox.files.read("f")
+    with (
+        scripted(stderr=b"\x1b]0;owned\x07" * 100, code=9) as sandbox,
+        pytest.raises(FileError, match="status 9") as caught,
+    ):
+        sandbox.files.read("f")
     assert "\x1b" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -371,11 +413,11 @@ def test_what_a_failing_tool_says_is_not_shown_raw():
 class Own(FakeRuntime):
     """Writes down what its file hooks are asked for."""
 
-    asked: list = None
+    asked: tuple[object, ...] = ()
 
     @hookimpl
     def openrt_write_file(self, path, data, mode, user):
-        self.asked = [path, data, mode, user]
+        self.asked = (path, data, mode, user)
         return len(data) - (data == b"short")
 
 
@@ -388,7 +430,7 @@ def test_paths_are_absolute_or_relative_to_the_working_folder(path, full):
     spec = attrs.evolve(SPEC, workdir="/w")
     with Sandbox.create(manager=manage(runtime), spec=spec) as sandbox:
         sandbox.files.write(path, "é", mode=0o600, user=5)
-    assert runtime.asked == [full, "é".encode(), 0o600, 5]
+    assert runtime.asked == (full, "é".encode(), 0o600, 5)
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", b"bytes"])
@@ -410,6 +452,8 @@ def test_what_is_no_mode_is_refused(mode):
 
 
 def test_a_short_write_is_an_error():
-    with Sandbox.create(manager=manage(Own()), spec=SPEC) as sandbox:
-        with pytest.raises(FileError, match="4 of 5 bytes"):
-            sandbox.files.write("a", "short")
+    with (
+        Sandbox.create(manager=manage(Own()), spec=SPEC) as sandbox,
+        pytest.raises(FileError, match="4 of 5 bytes"),
+    ):
+        sandbox.files.write("a", "short")

@@ -1,3 +1,5 @@
+# mypy: disable-error-code="override"
+# A hook may leave out parameters that it does not need.
 from __future__ import annotations
 
 import contextvars
@@ -51,7 +53,7 @@ def test_results_name_every_hook_with_the_type_of_its_spec():
 
 
 class WithoutExec(FakeRuntime):
-    openrt_exec = None
+    openrt_exec: typing.Any = None
 
 
 class Misspelled(FakeRuntime):
@@ -127,7 +129,7 @@ def test_an_unknown_feature_is_named():
 
 def test_features_must_be_a_set():
     with pytest.raises(PluginError, match="no set of features"):
-        manage(FakeRuntime(features=None))
+        manage(FakeRuntime(features=typing.cast("frozenset[str]", None)))
 
 
 def test_a_wrong_spec_version_is_refused():
@@ -185,7 +187,7 @@ def test_what_is_no_plain_wrapper_is_refused_by_name(wrapper, message):
 
 
 def test_the_first_wrapper_is_the_outermost():
-    log = []
+    log: list[str] = []
     manage(outer=Recorder("outer", log), inner=Recorder("inner", log)).create(SPEC)
     assert log == ["outer before", "inner before", "inner after", "outer after"]
 
@@ -299,7 +301,7 @@ def test_preflight_comes_before_mount_and_mount_before_provision():
 
 # Features -----------------------------------------------------------------------------------------
 
-OFF_DEFAULT = {
+OFF_DEFAULT: dict[str, dict[str, typing.Any]] = {
     "image": {"image": "debian"},
     "user": {"user": 5},
     "network_none": {"network": "none"},
@@ -493,7 +495,7 @@ class InterruptedTeardown(FakeRuntime):
 @pytest.fixture
 def interrupts():
     """Has SIGINT raise KeyboardInterrupt after it called the functions in the list."""
-    called = []
+    called: list[typing.Callable[[], object]] = []
 
     def interrupt(number, frame):
         for function in called:
@@ -639,6 +641,7 @@ def test_output_is_discarded_or_streamed_as_the_command_says():
     manager = manage(FakeRuntime(script=succeed))
     handle = manager.create(SPEC)
     streamed = manager.start(handle, attrs.evolve(TRUE, output=OutputMode.STREAM))
+    assert streamed.stdout
     assert streamed.stdout.read() == b"out"
     discarded = manager.start(handle, attrs.evolve(TRUE, output=OutputMode.DISCARD))
     assert discarded.wait(60).stdout == b""

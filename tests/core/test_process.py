@@ -120,7 +120,8 @@ def test_what_a_runtime_cannot_is_unsupported():
 
 
 def test_done_callbacks_run_before_wait_returns_and_know_the_result():
-    process, order = make(), []
+    process = make()
+    order: list[object] = []
 
     def slow(done):
         threading.Event().wait(0.1)
@@ -135,8 +136,9 @@ def test_done_callbacks_run_before_wait_returns_and_know_the_result():
 
 
 def test_what_is_done_has_its_result():
-    for _ in range(200):
-        process, failures = make(), []
+    for _ in range(30):
+        process = make()
+        failures: list[Exception] = []
         for _ in range(4):
             process.feed(STDOUT, bytes(50_000))
 
@@ -156,14 +158,16 @@ def test_what_is_done_has_its_result():
 
 
 def test_a_callback_after_the_end_is_called_at_once():
-    process, called = make(), []
+    process = make()
+    called: list[Process] = []
     process.exited(Exit(code=0))
     process.add_done_callback(called.append)
     assert called == [process]
 
 
 def test_a_callback_that_fails_is_logged_and_stops_nobody(caplog):
-    process, called = make(), []
+    process = make()
+    called: list[Process] = []
     process.add_done_callback(lambda _: 1 / 0)
     process.add_done_callback(called.append)
     process.exited(Exit(code=0))

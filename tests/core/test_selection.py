@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 import support
 
 from openrt_core import selection
 from openrt_core.errors import (
+    ConfigurationError,
     PluginError,
     RuntimeAmbiguousError,
     RuntimeNotFoundError,
     SettingError,
 )
+from openrt_core.events import Event
 from openrt_core.manager import Manager
 from openrt_core.settings import load as load_settings
 
@@ -58,7 +62,7 @@ def test_no_such_runtime_lists_what_is_installed(one):
 
 @pytest.mark.parametrize("name", ["docker", "remote", "modal", "local"])
 def test_a_known_runtime_that_is_not_installed_gets_the_pip_command(monkeypatch, name):
-    monkeypatch.setattr(selection.importlib.metadata, "entry_points", lambda group: [])
+    monkeypatch.setattr(selection, "installed", list)
     with pytest.raises(RuntimeNotFoundError, match="Installed: none") as caught:
         selection.find(name)
     assert f"pip install openrt-{name}" in caught.value.hint
@@ -70,7 +74,9 @@ def test_several_of_one_name_are_an_error_that_names_the_distributions(two):
     assert "RUNTIME=other-sample:sample" in e.value.hint
 
 
-@pytest.mark.parametrize("name", ["other-sample:sample", "Other.Sample:sample", "OTHER__sample : Sample"])
+@pytest.mark.parametrize(
+    "name", ["other-sample:sample", "Other.Sample:sample", "OTHER__sample : Sample"]
+)
 def test_a_distribution_before_the_name_chooses_between_several(two, name):
     assert selection.find(name).distribution == "other-sample"
 
@@ -81,11 +87,12 @@ def test_a_distribution_that_does_not_offer_the_runtime_is_an_error(two):
 
 
 def test_eventstream_means_docker_and_is_deprecated(monkeypatch):
-    point = selection.importlib.metadata.EntryPoint("docker", "m:f", selection.RUNTIMES)
-    monkeypatch.setattr(selection.importlib.metadata, "entry_points", lambda group: [point])
+    point = EntryPoint("docker", "m:f", selection.RUNTIMES)
+    found = selection.Found("docker", "openrt-docker", "1", point)
+    monkeypatch.setattr(selection, "installed", lambda: [found])
     with pytest.warns(FutureWarning, match="RUNTIME=docker"):
         assert selection.find("EventStream").name == "docker"
-    events = []
+    events: list[Event] = []
     selection.find("eventstream", events.append)
     assert [e.kind for e in events] == ["deprecation"]
 
@@ -139,6 +146,17 @@ def test_an_argument_goes_before_the_setting_RUNTIME(one):
     assert Manager.open("sample", settings(RUNTIME="nosuch")).name == "sample"
 
 
+def test_what_is_installed_later_is_found(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "late" not in [f.name for f in selection.installed()]
+    info = tmp_path / "late-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[openrt.runtimes]\nlate = late:create\n")
+    os.utime(tmp_path, ns=(1, 1))  # file systems may count time too coarsely for a test
+    assert selection.find("late").version == "1"
+
+
 def test_one_process_can_hold_two_managers(one):
     first, second = (Manager.open("sample", settings()) for _ in range(2))
     assert first.plugin is not second.plugin
@@ -175,8 +193,12 @@ def test_several_wrappers_of_one_name_are_an_error_that_names_the_distributions(
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setattr(selection.pathlib.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
-    with pytest.raises(selection.ConfigurationError) as caught:
+
+    def home():
+        raise RuntimeError
+
+    monkeypatch.setattr(pathlib.Path, "home", home)
+    with pytest.raises(ConfigurationError) as caught:
         selection.state_folder("x")
     assert "XDG_STATE_HOME" in caught.value.hint
 
@@ -184,8 +206,8 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
 def test_importing_the_core_imports_no_plugin_and_none_of_its_own_modules():
     code = (
         "import sys, openrt_core; assert 'Sandbox' in dir(openrt_core);"
-        "print(sorted(m for m in sys.modules if m.startswith(('openrt_', 'docker', 'modal', 'httpx',"
-        " 'pluggy', 'asyncio', 'attr'))))"
+        "heavy = ('openrt_', 'docker', 'modal', 'httpx', 'pluggy', 'asyncio', 'attr');"
+        "print(sorted(m for m in sys.modules if m.startswith(heavy)))"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True

@@ -437,3 +437,19 @@ def test_reading_alone_looks_at_no_value(home, project):
     found = read({"HOME": str(home), "SANDBOX_TIMEOUT": "x"}, project)
     with pytest.raises(SettingError, match="SANDBOX_TIMEOUT"):
         found.core  # noqa: B018
+
+
+def test_a_folder_that_is_not_there(home, tmp_path, monkeypatch):
+    with pytest.raises(SettingError, match="does not exist"):
+        settings.load({"HOME": str(home)}, tmp_path / "gone")
+    gone = tmp_path / "soon-gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SettingError, match="does not exist any more"):
+        settings.load({"HOME": str(home)})
+
+
+def test_defaults_cannot_be_spoilt(load):
+    load().get("SANDBOX_RUNTIME_STARTUP_ENV_VARS")["A"] = "b"
+    assert load().get("SANDBOX_RUNTIME_STARTUP_ENV_VARS") == {}

@@ -71,11 +71,21 @@ def test_an_alias_is_deprecated(told):
     assert "is called SANDBOX_KEEP_RUNTIME_ALIVE now" in message
 
 
+def test_an_old_name_of_a_runtime(told, tmp_path):
+    ((kind, message),) = told(RUNTIME=" EventStream")
+    assert (kind, message) == (
+        "deprecation",
+        "The runtime eventstream is called docker now: set RUNTIME=docker.",
+    )
+    environ = {"HOME": str(tmp_path), "RUNTIME": "eventstream"}
+    assert settings.load(environ, tmp_path).core.runtime == "docker"
+
+
 def test_the_workspace_variables_are_deprecated(told, tmp_path):
     ((kind, message),) = told(WORKSPACE_BASE="./code", WORKSPACE_MOUNT_PATH="/x")
     assert kind == "deprecation"
     assert message == (
-        "WORKSPACE_BASE and WORKSPACE_MOUNT_PATH is deprecated: "
+        "WORKSPACE_BASE and WORKSPACE_MOUNT_PATH are deprecated: "
         "use SANDBOX_VOLUMES=/x:/workspace:rw."
     )
     ((_, message),) = told(WORKSPACE_BASE="/a,b")

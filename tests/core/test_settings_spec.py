@@ -8,6 +8,7 @@ import pytest
 
 from openrt_core import settings
 from openrt_core.errors import SettingError, VolumeError
+from openrt_core.events import Event
 from openrt_core.models import Mount, SandboxSpec
 from openrt_core.settings.spec import default_user, make_spec
 from openrt_core.settings.table import TABLE
@@ -183,7 +184,7 @@ def test_variables_of_the_application_do_not_matter(spec):
 
 
 def test_notes_are_told_once(spec):
-    told = []
+    told: list[Event] = []
     for _ in range(2):
         spec({"SANDBOX_TOLD_ONCE": "1", "SANDBOX_KEEP_REMOTE_RUNTIME_ALIVE": "0"}, emit=told.append)
     assert [e.message for e in told if "TOLD_ONCE" in e.message] == [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import typing
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from openrt_core.streams import InputWriter, OutputReader
 
 
 def reader_of(*chunks, error=None, end=True):
-    credits = []
+    credits: list[int] = []
     reader = OutputReader(credits.append)
     for chunk in chunks:
         reader.feed(chunk)
@@ -85,7 +86,7 @@ def test_a_cancelled_read_loses_nothing():
 
 class Sink:
     def __init__(self):
-        self.sent = []
+        self.sent: list[typing.Any] = []
         self.writer = InputWriter(self.sent.append, lambda: self.sent.append("end"))
 
 

@@ -43,14 +43,16 @@ def start(
     input: bytes | None = None,
     request: dict[str, Any] | None = None,
     **command: Any,
-) -> Process:
-    """Starts a command as the core does."""
+) -> Any:
+    """Starts a command as the core does; the Process. Its limit is there to end a test that hangs."""
+    command.setdefault("timeout", PATIENCE)
     asked = Command(argv=argv, stdin=input is not None or command.pop("stdin", False), **command)
     process = Process(asked)
     client.start(StartRequest.of(asked, **(request or {})), process)
     if input is not None:
         assert process.stdin is not None
-        process.stdin.submit(input)
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            process.stdin.submit(input)
         process.stdin.close()
     return process
 
@@ -108,9 +110,7 @@ class PlayedAgent:
         self.socket, self._theirs = socket.socketpair()
         self.socket.settimeout(PATIENCE)
 
-    def connect(
-        self, *, greet: bool = True, timeout: float = PATIENCE, **open: Any
-    ) -> AgentClient:
+    def connect(self, *, greet: bool = True, timeout: float = PATIENCE, **open: Any) -> AgentClient:
         """The client; the two greet each other, unless ``greet`` is False."""
         if greet:
             self.send(0x81, 0, self.HELLO)

@@ -1,4 +1,4 @@
-"""A runtime in memory: what its commands do is scripted, and what was asked of it is written down."""
+"""A runtime in memory: what its commands do is scripted, what was asked of it is written down."""
 
 from __future__ import annotations
 
@@ -88,7 +88,11 @@ class FakeRuntime:
         self.specs.append(spec)
         self.alive.add(spec.id)
         return SandboxHandle(
-            runtime=self.name, id=spec.id, workdir=spec.workdir, user=spec.user, native={"full": True}
+            runtime=self.name,
+            id=spec.id,
+            workdir=spec.workdir,
+            user=spec.user,
+            native={"full": True},
         )
 
     @hookimpl

@@ -63,5 +63,7 @@ class FailsBeforeTeardown:
 
     @hookimpl(wrapper=True)
     def openrt_teardown(self) -> Generator[None, Any, Any]:
+        yield from self._refuse()
+
+    def _refuse(self) -> Generator[None, Any, Any]:
         raise Denied("no teardown")
-        yield

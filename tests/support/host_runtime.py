@@ -1,4 +1,4 @@
-"""A runtime of four functions whose commands are processes of this machine: no isolation, for tests of defaults."""
+"""A runtime of four functions whose commands are processes of this machine, without isolation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import IO
 
 import attrs
+from support.fake_runtime import FakeControls, FakeRuntime
 
 from openrt_core.models import Command, Exit, SandboxHandle
 from openrt_core.plugin import hookimpl
 from openrt_core.process import STDERR, STDOUT, Process
-from support.fake_runtime import FakeControls, FakeRuntime
 
 
 class HostControls(FakeControls):

@@ -1,4 +1,4 @@
-"""One running command: a coroutine on the worker's loop that starts it, follows it, and fetches what it printed."""
+"""One running command: a coroutine on the worker's loop that starts, follows and drains it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ LAST_POLL: Final = 1.0
 KILL_AGAIN: Final = 1.0
 """Seconds after which a command that was killed and has not ended is killed again."""
 STDIN_WINDOW: Final = 4 * 1024 * 1024
-"""Bytes that may wait here on their way to a command's stdin. In the sandbox they wait on its disk."""
+"""Bytes that may wait here on their way to a command's stdin; the sandbox's disk holds more."""
 BACKSTOP: Final = 5
-"""Seconds after its limit when the server kills a command by itself, should we not be there any more."""
+"""Seconds after its limit when the server itself kills a command, should we be gone by then."""
+LOOK_AFTER: Final = 30.0
+"""Seconds between looks whether a command that the server still calls running is there at all."""
 WORTH_KNOWING: Final = 0.5
 """Seconds after which a command's process id is asked for."""
 
@@ -133,13 +135,13 @@ class Running(Controls):
             cwd: absolute.
 
         Raises:
-            CommandNotStartedError, SandboxGoneError, TransportError: to be told to the process as well.
+            CommandNotStartedError, SandboxGoneError, TransportError: the process is not told yet.
         """
         self._folder = folder
         text = wrapper.script(self._command, self._folder, environment, cwd)
         await server.upload(f"{self._folder}/run", text)
         if self._killed:
-            self._process.exited(Exit(signal=signal.SIGKILL))
+            self._process.exited(Exit(signal=int(signal.SIGKILL)))
             return
         started = await self._start(server)
         feeder = asyncio.create_task(self._feed(server)) if self._command.stdin else None
@@ -169,7 +171,7 @@ class Running(Controls):
         return id
 
     async def _give_up(self, server: Server, error: TransportError) -> None:
-        """The answer to the start was lost: what may run unseen is killed, and the error told whether it did."""
+        """The answer to the start was lost: what may run unseen is killed; raises what is known."""
         pid = await self._ask_pid(server)
         started: Started = "yes" if pid else "unknown"
         await self._send(server, signal.SIGKILL, group=True)
@@ -188,8 +190,14 @@ class Running(Controls):
     ) -> int:
         """Polls until it has ended, fetching output and sending signals meanwhile; how it ended."""
         delay = FIRST_POLL
+        look_at, missing = time.monotonic() + LOOK_AFTER, False
         await self._pause(FIRST_POLL / 4)
         while (code := await server.outcome(started)) is None:
+            if missing:
+                raise TransportError("The server lost sight of the command.", started="yes")
+            if time.monotonic() > look_at:
+                look_at = time.monotonic() + LOOK_AFTER
+                missing = await server.execute(wrapper.alive_script(self._folder)) != 0
             self._raise_from(feeder)
             acted = await self._act(server)
             moved = await self._fetch_some(server)
@@ -197,8 +205,9 @@ class Running(Controls):
             await self._pause(delay)
         return code
 
-    @staticmethod
-    def _raise_from(feeder: asyncio.Task[None] | None) -> None:
+    def _raise_from(self, feeder: asyncio.Task[None] | None) -> None:
+        if self._process.done and self._kill_at:
+            raise TransportError("The command outlives its end.", started="yes")
         if feeder is not None and feeder.done():
             feeder.result()
 
@@ -247,7 +256,7 @@ class Running(Controls):
         return moved
 
     async def _fetch(self, server: Server, output: _Output, most: int) -> int:
-        """Fetches and feeds one part; the size of the whole file when there was something new, else 0."""
+        """Fetches and feeds one part; the size of the whole file, or 0 when nothing was new."""
         most = min(most, output.window, PIECE)
         if most <= 0:
             return 0
@@ -265,7 +274,7 @@ class Running(Controls):
         return part.size
 
     async def _drain(self, server: Server) -> None:
-        """The rest of the output, as much as there was when the command ended, as the reader takes it."""
+        """The rest of what was there when the command ended, as the reader takes it."""
         for output in self._outputs.values():
             first = await server.download(f"{self._folder}/{output.name}", output.offset, 1)
             if first is None:
@@ -316,7 +325,7 @@ class Running(Controls):
         # The server answers -1 for its own limit; SIGHUP, which is 1 too, is told by the time.
         overdue = code == -1 and self._command.timeout is not None
         if overdue and time.monotonic() - self._started_at > (self._command.timeout or 0):
-            return Exit(signal=signal.SIGKILL, timed_out=True)
+            return Exit(signal=int(signal.SIGKILL), timed_out=True)
         if code < 0:
             return Exit(signal=-code, timed_out=self._timed_out)
         return Exit(code=code, timed_out=self._timed_out)

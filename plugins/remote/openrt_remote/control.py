@@ -1,4 +1,4 @@
-"""The control plane: sandboxes are started, looked up and stopped here. Its key goes nowhere else."""
+"""The control plane: sandboxes are started, found and stopped here. Its key goes nowhere else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answer:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ControlPlane:
-    """Calls of the control plane, blocking. Thread-safe, and of no state: each call has a connection of its own.
+    """Calls of the control plane, blocking. Thread-safe and stateless: a connection for each call.
 
     Attributes:
         url: its origin.
@@ -63,7 +63,7 @@ class ControlPlane:
         return None if answer.status == 404 else self._session(answer)
 
     def start(self, body: Mapping[str, Any]) -> Session:
-        """Starts a sandbox; it is not ready yet. When the answer is lost, it is looked up before it is asked for again.
+        """Starts a sandbox, not yet ready. When an answer is lost, it looks before it asks again.
 
         Raises:
             ProvisionError: or one of its kinds.
@@ -115,7 +115,7 @@ class ControlPlane:
             return answers.session(answers.json_object(answer.body))
         except InvalidAnswer as error:
             raise ProvisionError(
-                f"The runtime API at {self.url} answered something else than its interface says: {error}."
+                f"The runtime API at {self.url} did not answer as its interface says: {error}."
             ) from error
 
     def _call(
@@ -172,15 +172,16 @@ class ControlPlane:
             return Answer(got.status_code, got.headers, bytes(data))
 
     def _unreachable(self, error: httpx.HTTPError) -> EngineUnreachableError:
+        why = shown(error) or type(error).__name__
         return EngineUnreachableError(
-            f"The runtime API at {self.url} cannot be reached: {type(error).__name__} {shown(error)}".rstrip()
-            + ".",
+            f"The runtime API at {self.url} cannot be reached: {why}.",
             hint="Check the network and SANDBOX_REMOTE_RUNTIME_API_URL.",
         )
 
     def _refused(self, answer: Answer, path: str) -> NoReturn:
         reason = answers.detail(answer.body)
-        text = f"The runtime API at {self.url} answered {answer.status} to {path.split('/')[1]}: {reason}"
+        what = path.split("/")[1]
+        text = f"The runtime API at {self.url} answered {answer.status} to {what}: {reason}"
         if answer.status == 401 or (answer.status == 403 and "quota" not in reason.lower()):
             raise AuthenticationError(
                 text, hint="Check SANDBOX_API_KEY; `openrt config` shows where it comes from."

@@ -1,8 +1,9 @@
-"""The remote runtime: a sandbox of the All Hands runtime API, with All Hands' own agent server in it.
+"""The remote runtime: a sandbox of the All Hands runtime API, with their own agent server in it.
 
-What openrt's own agent promises and this server cannot keep is no feature here: a time limit and kill end the command's process
-group, but not what left it with setsid; there are no users, no terminals and no mounts. What a command prints lies on the sandbox's
-disk until it is fetched. A sandbox whose client was killed lives on until the platform ends it.
+What openrt's own agent promises and that server cannot keep is no feature here: a time limit and
+kill end the command's process group, but not what left it with setsid; there are no users, no
+terminals and no mounts. What a command prints lies on the sandbox's disk until it is fetched. A
+sandbox whose client was killed lives on until the platform ends it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def create(context: RuntimeContext) -> RemoteRuntime:
 class RemoteRuntime:
     """Sandboxes of the runtime API that SANDBOX_REMOTE_RUNTIME_API_URL names.
 
-    An image needs the agent server of All Hands (``/usr/local/bin/openhands-agent-server``) and a POSIX shell.
+    An image needs All Hands' agent server (``/usr/local/bin/openhands-agent-server``) and a shell.
     """
 
     spec_version = SPEC_VERSION
@@ -74,7 +75,7 @@ class RemoteRuntime:
 
     @hookimpl
     def openrt_preflight(self, spec: SandboxSpec) -> bool:
-        """There is a key, and the environment can be passed on. The key itself is checked by the first call."""
+        """There is a key, and the environment can be passed on. The first call tries the key."""
         self._control()
         check_names({**spec.env, **spec.secrets})
         return True
@@ -127,7 +128,7 @@ class RemoteRuntime:
 
     @hookimpl
     def openrt_teardown(self, handle: SandboxHandle) -> bool:
-        """Stops it, whoever started it. The session's id is the sandbox's, so the id is all that is needed."""
+        """Stops it, whoever started it: the session's id is the sandbox's."""
         with self._lock:
             sandbox = self._open.pop(handle.id, None)
             worker = self._worker
@@ -141,8 +142,11 @@ class RemoteRuntime:
 
     @hookimpl
     def openrt_connect(self, id: str) -> SandboxHandle:
-        """Joins it, and resumes a paused one. Its working folder and environment are as its maker set them, but for secrets: those
-        stay with the maker."""
+        """Joins it; a paused one is resumed.
+
+        The working folder and the environment are as its maker set them, without the secrets: those
+        stay with the maker.
+        """
         handle = SandboxHandle(runtime=self._name, id=id)
         sandbox = self._call_worker().call(self._sandbox(handle))
         return SandboxHandle(runtime=self._name, id=id, workdir=sandbox.workdir)
@@ -165,7 +169,7 @@ class RemoteRuntime:
 
     @hookimpl
     def openrt_read_file(self, handle: SandboxHandle, path: str, user: int | str | None) -> bytes:
-        """Straight from the server, when that gives it out; else by a command, which also knows the reason."""
+        """From the server, when that gives it out; else by a command, which also tells why not."""
         if user not in (None, handle.user):
             raise UnsupportedError("The remote runtime has one user only.")
         content = None

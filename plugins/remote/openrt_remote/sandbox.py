@@ -8,18 +8,17 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openrt_core.errors import ProvisionError, StartTimeoutError, TransportError
+from openrt_core.errors import ProvisionError, TransportError
 from openrt_core.models import SandboxSpec
 from openrt_core.process import Process
 from openrt_remote import wrapper
 from openrt_remote.answers import InvalidAnswer, json_object
 from openrt_remote.command import Running
-from openrt_remote.server import Server
+from openrt_remote.server import EXECUTE_TIMEOUT, Server
 
 SWEEP: Final = 0.5
 """Seconds until what is left of ended commands is removed, all at once."""
 RECORD_LIMIT: Final = 1024 * 1024
-SETUP_TIMEOUT: Final = 60
 
 _SETUP: Final = """umask 077
 mkdir -p {folder} || exit 3
@@ -47,7 +46,7 @@ class Sandbox:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def set_up(self, spec: SandboxSpec) -> None:
-        """Makes the folders, and writes down what a guest has to know. Secrets stay in this process.
+        """Makes the folders, and writes down what a guest has to know: all but the secrets.
 
         Raises:
             ProvisionError, SandboxGoneError, TransportError
@@ -55,7 +54,7 @@ class Sandbox:
         self.workdir = spec.workdir
         self.env = {**spec.env, **spec.secrets}
         folder, workdir = wrapper.quoted_text(self._folder), wrapper.quoted_text(spec.workdir)
-        code = await self._do(_SETUP.format(folder=folder, workdir=workdir))
+        code = await self.server.execute(_SETUP.format(folder=folder, workdir=workdir))
         if code == 4:
             raise ProvisionError(
                 f"The folder {spec.workdir!r} cannot be made in the sandbox.",
@@ -67,7 +66,7 @@ class Sandbox:
         await self.server.upload(f"{self._folder}/sandbox.json", json.dumps(record).encode())
 
     async def join(self) -> None:
-        """Reads what its maker wrote down. Nothing there: another client made it, and defaults hold.
+        """Reads what its maker wrote down. Nothing there: another client made it; defaults hold.
 
         Raises:
             SandboxGoneError, TransportError
@@ -79,14 +78,14 @@ class Sandbox:
             self.workdir, self.env = _record(json_object(part.data))
         except InvalidAnswer as error:
             raise TransportError(
-                f"The record of the sandbox {self.server.id} in its {self._folder} cannot be used: {error}."
+                f"The record in {self._folder} of the sandbox {self.server.id} is spoilt: {error}."
             ) from error
 
     async def run(self, process: Process, running: Running) -> None:
         """Runs a command to its end.
 
         Raises:
-            CommandNotStartedError, SandboxGoneError, TransportError: to be told to the process as well.
+            CommandNotStartedError, SandboxGoneError, TransportError: the process is not told yet.
         """
         task = asyncio.current_task()
         assert task is not None  # it runs on the loop
@@ -115,23 +114,11 @@ class Sandbox:
         while self._leftovers:
             await asyncio.sleep(SWEEP)
             folders, self._leftovers = self._leftovers[:100], self._leftovers[100:]
-            await self.server.start(wrapper.removal(folders), SETUP_TIMEOUT)
-
-    async def _do(self, script: str) -> int:
-        """Runs a short script of openrt's own; its status."""
-        started = await self.server.start(script, SETUP_TIMEOUT)
-        delay = 0.02
-        for _ in range(200):
-            await asyncio.sleep(delay)
-            code = await self.server.outcome(started)
-            if code is not None:
-                return code
-            delay = min(delay * 1.5, 1.0)
-        raise StartTimeoutError(f"The sandbox {self.server.id} does not get to its first command.")
+            await self.server.start(wrapper.removal(folders), EXECUTE_TIMEOUT)
 
 
 def _record(value: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """Working folder and environment out of a record, which whoever is in the sandbox may have changed."""
+    """Working folder and environment out of a record, which any command may have changed."""
     workdir, env = value.get("workdir"), value.get("env")
     if not isinstance(workdir, str) or not workdir.startswith("/") or "\0" in workdir:
         raise InvalidAnswer("it names no working folder")

@@ -27,13 +27,15 @@ from openrt_remote.control import Answer, ControlPlane
 
 CALL_TIMEOUT: Final = 60.0
 """Seconds for one call: none of those made here waits for a command."""
+EXECUTE_TIMEOUT: Final = 30
+"""Seconds for a script of openrt's own."""
 TRIES: Final = 4
 BACKOFF: Final = 0.25
 BUSY_BACKOFF: Final = 4.0
 WAKING: Final = 90.0
 """Seconds that a sandbox may answer 503, resumed or on its way."""
 NO_LIMIT: Final = 10**9
-"""Seconds that the server is told for a command without a time limit; it takes whole numbers only."""
+"""Seconds that the server is told for a command without a time limit."""
 _GONE: Final = frozenset({404, 502, 504})
 
 
@@ -88,15 +90,31 @@ class Server:
         """Starts a shell command; its id.
 
         Raises:
-            SandboxGoneError, AuthenticationError, TransportError: ``started`` says whether it may run.
+            SandboxGoneError, AuthenticationError, TransportError: whether it may run.
         """
         body = {"command": command, "timeout": timeout}
-        # 503 comes from before the server, so those may be repeated; when an answer is lost, nobody knows.
+        # When an answer is lost, nobody knows whether it runs.
         answer = await self._call(
             "POST", "/api/bash/start_bash_command", {"json": body}, repeat=False
         )
         with self._understood():
             return UUID(str(answers.json_object(answer.body).get("id")))
+
+    async def execute(self, script: str) -> int:
+        """Runs a short script of openrt's own to its end; its status.
+
+        Raises:
+            SandboxGoneError, AuthenticationError, TransportError
+        """
+        body = {"command": script, "timeout": EXECUTE_TIMEOUT}
+        answer = await self._call(
+            "POST", "/api/bash/execute_bash_command", {"json": body}, repeat=False
+        )
+        with self._understood():
+            code = answers.json_object(answer.body).get("exit_code")
+            if not isinstance(code, int):
+                raise InvalidAnswer("it tells no exit code")
+            return code
 
     async def outcome(self, command: UUID) -> int | None:
         """The exit code as subprocess has it (negative: the signal); None while the command runs.
@@ -129,7 +147,7 @@ class Server:
         """At most ``most`` bytes of a file from ``first`` on; None when there is no such file.
 
         Raises:
-            SandboxGoneError, AuthenticationError, TransportError: also when the file is not to be read.
+            SandboxGoneError, AuthenticationError, TransportError: or the file cannot be read.
         """
         arguments = {
             "params": {"path": path},
@@ -211,7 +229,7 @@ class Server:
                 busy, left = busy - 1, left + 1
                 await asyncio.sleep(BUSY_BACKOFF * 2 ** (2 - busy))
             elif answer.status == 503:
-                # From before the server: nothing has run, so this may be repeated as long as it makes sense.
+                # It comes from before the server: nothing has run, so it may be repeated.
                 awake_by = awake_by or time.monotonic() + WAKING
                 left = 1 if time.monotonic() < awake_by else 0
                 await self._recover(answer, left)
@@ -283,8 +301,7 @@ class Server:
 
     def _broken(self, error: Exception, started: Started) -> TransportError:
         return TransportError(
-            f"The way to the sandbox {self.id} broke: {type(error).__name__} {shown(error)}".rstrip()
-            + ".",
+            f"The way to the sandbox {self.id} broke: {shown(error) or type(error).__name__}.",
             started=started,
         )
 

@@ -17,7 +17,7 @@ from openrt_remote.server import why_ended
 from openrt_remote.settings import Settings
 
 DEFAULT_IMAGE: Final = "ghcr.io/openhands/agent-server:latest-python"
-"""Has the agent server that commands and files go through; an image of your own has to have it too."""
+"""Has the agent server that commands and files go through; any other image needs it too."""
 COMMAND: Final = "/usr/local/bin/openhands-agent-server --port 60000"
 USER: Final = 10001
 ENVIRONMENT: Final = {
@@ -25,7 +25,7 @@ ENVIRONMENT: Final = {
     "OH_BASH_EVENTS_DIR": "/tmp/.openrt-server/bash_events",
     "OH_CONVERSATIONS_PATH": "/tmp/.openrt-server/conversations",
 }
-"""Environment of the server. The user's is given to each command: it must not change the server, nor be shown by the platform."""
+"""Environment of the server. The user's goes to each command: it must not change the server."""
 FIRST_POLL: Final = 0.5
 LAST_POLL: Final = 5.0
 PROBE_TIMEOUT: Final = 10.0
@@ -52,7 +52,7 @@ def start_body(spec: SandboxSpec, settings: Settings) -> dict[str, Any]:
 
 
 def start_limit(spec: SandboxSpec, settings: Settings) -> float:
-    """Seconds until a sandbox must be ready: an explicit ``start_timeout`` goes before the setting."""
+    """Seconds until a sandbox must be ready: an explicit ``start_timeout``, else the setting."""
     default = attrs.fields_dict(SandboxSpec)["start_timeout"].default
     return settings.init_timeout if spec.start_timeout == default else spec.start_timeout
 
@@ -89,8 +89,8 @@ def wait_until_ready(
         left = end - time.monotonic()
         if left <= 0:
             raise StartTimeoutError(
-                f"The remote sandbox {id} was not ready within {limit:g} s; it is {shown(state, 40)}.",
-                hint="Give it more time with start_timeout= or SANDBOX_REMOTE_RUNTIME_INIT_TIMEOUT.",
+                f"The remote sandbox {id} is {shown(state, 40)}, not ready, after {limit:g} s.",
+                hint="Give it more: start_timeout= or SANDBOX_REMOTE_RUNTIME_INIT_TIMEOUT.",
             )
         time.sleep(min(delay, left))
         delay = min(delay * 1.5, LAST_POLL)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Worker:
-    """The loop; its thread starts with the first use and ends with the process. Not for use after a fork: see ``usable``."""
+    """The loop, in a thread that ends with the process. After a fork it is not ``usable``."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

@@ -1,11 +1,13 @@
 """The shell script that becomes a command.
 
-The server runs ``/bin/sh -c`` in a session of its own and reports how that process ended, exactly. So the script sets all up and then
-*becomes* the program (exec): its exit code or signal is the server's answer, and its process group is the command's. Output
-goes to files, byte for byte; what a background child still holds open then stalls nobody.
+The server runs ``/bin/sh -c`` in a session of its own and reports exactly how that process ended.
+So the script sets all up and then *becomes* the program (exec): its exit code or signal is the
+server's answer, and its process group is the command's. Output goes to files, byte for byte; what a
+background child still holds open then stalls nobody.
 
-In the command's folder: ``run`` this script (removed when it starts: it holds the environment), ``pid``, ``out``, ``err``, ``fail``
-(why the program was not started), ``in`` (a FIFO) and ``in.N.SIZE`` (what goes into it; SIZE 0 is the end).
+In the command's folder: ``run`` (this script, removed when it starts: it holds the environment),
+``pid``, ``out``, ``err``, ``fail`` (why the program was not started), ``in`` (a FIFO) and
+``in.N.SIZE`` (what goes into it; SIZE 0 is the end).
 """
 
 from __future__ import annotations
@@ -57,13 +59,14 @@ look() (
 )
 """
 
-# A feeder keeps the FIFO open, until the last part, or until the command is over. It sleeps longer when nothing came for a second.
+# A feeder keeps the FIFO open until the last part, or until the command is over. It sleeps longer
+# when nothing came for a second.
 _FEED: Final = b"""
 mkfifo -m 600 "$openrt_d/in" || fail stdin
 feed() {
   exec >"$openrt_d/in"
   n=0 idle=0
-  while kill -0 $$; do
+  while kill -0 $$ || [ -d /proc/$$ ]; do
     for part in "$openrt_d/in.$n."*; do :; done
     size=${part##*.}
     if [ -f "$part" ] && [ "$(wc -c <"$part")" -eq "$size" ]; then
@@ -83,11 +86,11 @@ feed() {
 exec <"$openrt_d/in"
 """
 
-# Waits for the pid: the server answers before the script has begun.
+# Waits for the pid: the server answers before the script has begun. (dash takes no -- here.)
 _SIGNAL: Final = """openrt_d={folder}
 n=0
 while [ ! -s "$openrt_d/pid" ] && [ $n -lt 50 ]; do sleep 0.1 || sleep 1; n=$((n + 1)); done
-read -r p <"$openrt_d/pid" && kill -{number} -- "{sign}$p"
+read -r p <"$openrt_d/pid" && kill -{number} "{sign}$p"
 """
 
 
@@ -115,7 +118,7 @@ def check_names(environment: Mapping[str, str]) -> None:
     for name in environment:
         if not settable(name):
             raise UnsupportedError(
-                f"The remote runtime cannot set the variable {name!r}: commands pass through a shell there.",
+                f"The remote runtime cannot set the variable {name!r}: a shell has to.",
                 hint="Set it in the command itself: env NAME=VALUE program.",
             )
 
@@ -157,6 +160,12 @@ def invocation(folder: str) -> str:
 def signal_script(folder: str, number: int, *, group: bool) -> str:
     """Sends a signal to a command or its process group."""
     return _SIGNAL.format(folder=f"'{folder}'", number=number, sign="-" if group else "")
+
+
+def alive_script(folder: str) -> str:
+    """Status 0 as long as the command is there."""
+    # kill may not be allowed, for one that became another user's.
+    return f"read -r p <'{folder}/pid' && {{ kill -0 $p 2>/dev/null || [ -d /proc/$p ]; }}"
 
 
 def removal(folders: list[str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from openrt_core.plugin import RuntimeContext
 from support.fake_runtime import FakeRuntime
+
+from openrt_core.plugin import RuntimeContext
 
 NOT_CALLABLE = 3
 CONTEXTS: list[RuntimeContext] = []

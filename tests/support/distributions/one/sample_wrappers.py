@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from openrt_core.plugin import WrapperContext
 from support.fake_wrappers import Recorder
+
+from openrt_core.plugin import WrapperContext
 
 
 def audit(context: WrapperContext) -> Recorder:

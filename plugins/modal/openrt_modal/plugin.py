@@ -1,0 +1,305 @@
+"""The modal runtime: a sandbox in Modal's cloud, with the agent as its first process.
+
+The agent is the sandbox's entry, so the sandbox ends when the agent does. Modal keeps what an
+entry prints as logs and has no end of stdin for a client that died; so the owner's stream is a
+long-lived exec of ``openrt-agent connect``, which joins the agent's socket, and each further
+client has one, too. The end of the owner's stream ends the agent and with it the sandbox. A client
+that was killed sends no end: then the agent's lease (10 minutes) strikes. One that was killed
+while the sandbox was being made never joins: then the agent waits ``creation.OWNER_WAIT`` seconds.
+
+Without ``SandboxSpec.lifetime`` a sandbox lives 24 hours at most, which is Modal's own limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openrt_agent.endpoint import Endpoint
+from openrt_agent.runtime import AgentRuntime
+from openrt_core.errors import (
+    OpenrtError,
+    ProvisionError,
+    SandboxGoneError,
+    StartTimeoutError,
+    VolumeError,
+)
+from openrt_core.events import Event
+from openrt_core.models import (
+    Attachment,
+    Mount,
+    PostMortem,
+    SandboxHandle,
+    SandboxSpec,
+    SandboxStatus,
+)
+from openrt_core.plugin import RuntimeContext, hookimpl
+from openrt_core.settings import DEFAULT_IMAGE
+from openrt_modal import creation
+from openrt_modal.sdk import CALL_LIMIT, Sdk, translated
+from openrt_modal.settings import Settings
+from openrt_modal.stream import ExecStream
+
+if TYPE_CHECKING:
+    import modal
+
+log = logging.getLogger("openrt")
+
+FEATURES = frozenset(
+    {
+        "cpu",
+        "image",
+        "kill_tree",
+        "labels",
+        "lifetime",
+        "memory",
+        "network_none",
+        "stdin",
+        "streams",
+        "tty",
+        "user",
+    }
+)
+BUILD_LIMIT = 3600.0
+"""Seconds for Modal to pull an image the first time."""
+_END_LIMIT = 4.0
+"""Seconds that a sandbox whose stream ended has to end, too; below the 5 s of ``Describe``."""
+
+
+def create(context: RuntimeContext) -> ModalRuntime:
+    """The entry point."""
+    return ModalRuntime(context)
+
+
+class ModalRuntime(AgentRuntime):
+    """Sandboxes in the app ``openrt`` of a Modal account. Each ends with the process that made
+    it."""
+
+    features = FEATURES
+
+    def __init__(self, context: RuntimeContext) -> None:
+        super().__init__(context)
+        self._sdk = Sdk(context.settings or Settings(), self._end_all)
+        self._guard = threading.Lock()
+        self._creating: dict[str, concurrent.futures.Future[modal.Sandbox]] = {}
+        self._mine: set[str] = set()
+        self._ended_at_exit: set[str] = set()
+
+    @hookimpl
+    def openrt_preflight(self, spec: SandboxSpec) -> bool:
+        """Modal answers and takes the credentials."""
+        creation.check(spec)
+
+        async def greet() -> None:
+            client = await self._sdk.client()
+            await client.hello.aio()  # type: ignore[no-untyped-call]
+
+        self._sdk.call("log in to Modal", greet())
+        return True
+
+    @hookimpl
+    def openrt_mount(self, mount: Mount, spec: SandboxSpec) -> Attachment:
+        """Refuses: Modal's machines see no folder of ours."""
+        raise VolumeError(
+            f"{mount.source} cannot be mounted at {mount.target}: Modal has no access to folders "
+            "of this machine.",
+            hint="Copy files with sandbox.files.write and .read, or use RUNTIME=docker or local.",
+        )
+
+    @hookimpl
+    def openrt_provision(
+        self, spec: SandboxSpec, attachments: Sequence[Attachment]
+    ) -> SandboxHandle:
+        """Creates the sandbox and joins its agent as the owner; the agent's greeting says that it
+        can run commands."""
+        name = spec.image or DEFAULT_IMAGE
+        image = self._sdk.call(f"build the image {name}", self._image(name), BUILD_LIMIT)
+        deadline = time.monotonic() + spec.start_timeout
+        try:
+            sandbox = self._create(spec, image)
+            stream = self._sdk.call(
+                "join the sandbox",
+                ExecStream.open(self._sdk, sandbox, creation.PROGRAM, "connect", "--wait", "60"),
+                max(deadline - time.monotonic(), 0.1),
+            )
+            self.adopt(
+                spec.id,
+                stream.endpoint,
+                timeout=max(deadline - time.monotonic(), 0.1),
+                env={**spec.env, **spec.secrets},
+                describe=lambda: self._describe(spec.id),
+            )
+        except SandboxGoneError as error:
+            raise ProvisionError(
+                f"The sandbox ended while it started: {error}",
+                hint=f"The image must be one for {creation.ARCHITECTURE}.",
+            ) from error
+        return SandboxHandle(
+            runtime=self.context.name,
+            id=spec.id,
+            workdir=spec.workdir,
+            user=spec.user,
+            labels=spec.labels,
+            native={"sandbox": sandbox.object_id},
+        )
+
+    async def _image(self, name: str) -> modal.Image:
+        """The image with the agent in it, built by Modal when it is new there."""
+        image = self._sdk.images.get(name)
+        if image is None:
+            app = await self._sdk.app()
+            import modal
+
+            self.context.emit(
+                Event(kind="progress", message=f"building {name}", source=self.context.name)
+            )
+            agent = await asyncio.to_thread(creation.executable_agent, self.context.state_folder)
+            image = modal.Image.from_registry(name).add_local_file(agent, creation.PROGRAM)
+            image = self._sdk.images[name] = await image.build.aio(app)
+        return image
+
+    def _create(self, spec: SandboxSpec, image: modal.Image) -> modal.Sandbox:
+        """The creating call. Whatever interrupts us does not cut it short: teardown waits for it,
+        so that it never misses what comes to be after it looked."""
+
+        async def making() -> modal.Sandbox:
+            app = await self._sdk.app()
+            client = await self._sdk.client()
+            import modal
+
+            return await modal.Sandbox.create.aio(
+                *creation.entry(spec),
+                app=app,
+                image=image,
+                client=client,
+                **creation.create_arguments(spec),
+            )
+
+        with self._guard:
+            self._mine.add(spec.id)
+            creating = self._creating[spec.id] = self._sdk.begin(making())
+        try:
+            with translated("create the sandbox"):
+                sandbox = creating.result(spec.start_timeout)
+        except OpenrtError:
+            if creating.done():
+                raise
+            raise StartTimeoutError(
+                f"Modal did not create the sandbox within {spec.start_timeout:g} s."
+            ) from None
+        with self._guard:
+            self._creating.pop(spec.id, None)
+        return sandbox
+
+    @hookimpl
+    def openrt_connect(self, id: str) -> SandboxHandle:
+        """Joins through ``openrt-agent connect`` in the sandbox."""
+
+        async def tags() -> dict[str, str]:
+            sandbox = await self._found(id)
+            return await sandbox.get_tags.aio()
+
+        told = self._sdk.call("look up the sandbox", tags())
+        user = told.get(creation.USER, "")
+        handle = SandboxHandle(
+            runtime=self.context.name,
+            id=id,
+            workdir=told.get(creation.WORKDIR, "/workspace"),
+            user=int(user) if user.isdecimal() else None,
+            labels={k: v for k, v in told.items() if not k.startswith("openrt.")},
+        )
+        self.client(handle)
+        return handle
+
+    def join(self, handle: SandboxHandle) -> Endpoint:
+        """A guest's stream."""
+
+        async def joining() -> ExecStream:
+            sandbox = await self._found(handle.id)
+            return await ExecStream.open(self._sdk, sandbox, creation.PROGRAM, "connect")
+
+        return self._sdk.call("join the sandbox", joining()).endpoint
+
+    async def _found(self, id: str) -> modal.Sandbox:
+        sandbox = await self._sdk.find(id)
+        if sandbox is None:
+            raise SandboxGoneError(f"There is no sandbox {id} that runs on Modal.")
+        return sandbox
+
+    @hookimpl
+    def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
+        """What Modal says; it remembers sandboxes that have ended."""
+        gone = self._sdk.call("look up the sandbox", self._post_mortem(handle.id, 0.0))
+        if gone is None:
+            return SandboxStatus(state="running")
+        return SandboxStatus(state="gone", post_mortem=gone)
+
+    async def _post_mortem(self, id: str, limit: float) -> PostMortem | None:
+        """What is known of its end; None when it still runs after ``limit`` seconds."""
+        sandbox = await self._sdk.find(id, ended=True)
+        if sandbox is None:
+            return PostMortem(reason="Modal knows of no such sandbox")
+        end = time.monotonic() + limit
+        code = await sandbox.poll.aio()
+        while code is None and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+            code = await sandbox.poll.aio()
+        if code is None:
+            return None
+        return PostMortem(reason="Modal ended it, or its first process ended", exit_code=code)
+
+    def _describe(self, id: str) -> SandboxGoneError | None:
+        """For a stream that ended: the sandbox's end, if that is why."""
+        try:
+            gone = self._sdk.call(
+                "look up the sandbox", self._post_mortem(id, _END_LIMIT / 2), _END_LIMIT
+            )
+        except OpenrtError:
+            return None  # then what the stream itself said is all that is known
+        if gone is None:
+            return None
+        return SandboxGoneError(f"The sandbox {id} has ended.", post_mortem=gone)
+
+    @hookimpl
+    def openrt_teardown(self, handle: SandboxHandle) -> bool:
+        """Terminates the sandbox, if its tag says that it is the one, and waits for its end."""
+        if handle.id in self._ended_at_exit:
+            return True
+        with self._guard:
+            creating = self._creating.pop(handle.id, None)
+        if creating is not None:
+            # It may come to be at any moment; looking before that would miss it.
+            concurrent.futures.wait([creating], CALL_LIMIT)
+        try:
+            # Looked for before the stream is closed, for its end ends the sandbox.
+            sandbox = self._sdk.call("look up the sandbox", self._sdk.find(handle.id))
+        finally:
+            self.release(handle.id)
+        if sandbox is not None:
+            # Gone: it ended by itself meanwhile.
+            with contextlib.suppress(SandboxGoneError):
+                self._sdk.call("end the sandbox", _terminate(sandbox))
+        with self._guard:
+            self._mine.discard(handle.id)
+        return sandbox is not None
+
+    def _end_all(self) -> None:
+        """At the exit of the interpreter: what nobody ended. The core will ask for it later, when
+        the library cannot be used any more."""
+        for id in tuple(self._mine):
+            try:
+                self.openrt_teardown(SandboxHandle(runtime=self.context.name, id=id))
+            except OpenrtError as error:
+                log.error("sandbox %s may be left behind on Modal: %s", id, error)
+            self._ended_at_exit.add(id)
+
+
+async def _terminate(sandbox: modal.Sandbox) -> None:
+    # Waiting retries for ever when a worker is lost; the limit of the call ends it.
+    await sandbox.terminate.aio(wait=True)
