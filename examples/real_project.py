@@ -4,7 +4,7 @@
     RUNTIME=local python examples/real_project.py
     RUNTIME=modal python examples/real_project.py --image python:3.12
 
-The project is the released source of Markdown, from PyPI, which needs nothing but Python. Where the
+The project is the released source of idna, from PyPI, which needs nothing but Python. Where the
 runtime can mount folders it is mounted at /workspace, and the edit is on the host, owned by whoever
 owns the folder. Where it cannot, the files are copied in through ``sandbox.files``, and the edited
 file is read back.
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import os
 import pathlib
 import shutil
 import subprocess
@@ -26,11 +27,11 @@ from collections.abc import Iterator
 
 from openrt_core import Sandbox, UnsupportedError, VolumeError
 
-SDIST = "Markdown==3.7"
-SHA256 = "2ae2471477cfd02dbbf038d5d9bc226d40def84b4fe2986e49b59b6b472bbed2"
-TESTS = ["python3", "-m", "unittest", "discover", "tests"]
-EDITED = "markdown/extensions/attr_list.py"
-BEFORE, AFTER = "return '.', t[1:]", "return '.', t"
+SDIST = "idna==3.10"
+SHA256 = "12f65c9b470abda6dc35cf8e63cc574b1c52b11df2c86030af0ac09b01b13ea9"
+TESTS = ["python3", "-m", "unittest", "discover", "-t", ".", "-s", "tests"]
+EDITED = "idna/core.py"
+BEFORE, AFTER = 'b"xn--"', 'b"zz--"'
 
 
 def main() -> int:
@@ -60,6 +61,11 @@ def download(folder: pathlib.Path) -> None:
         unpacked = next(path for path in pathlib.Path(scratch).iterdir() if path.is_dir())
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(unpacked, folder, dirs_exist_ok=True)
+    if os.geteuid() == 0:
+        # As if the owner of the folder had unpacked it.
+        owner = folder.stat()
+        for path in folder.rglob("*"):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import heapq
 import itertools
 import logging
@@ -44,7 +45,7 @@ class Clock:
         # A pipe-less wake-up: the thread sleeps in acquire(timeout) and release ends its sleep.
         self._alarm = threading.Lock()
         self._alarm.acquire()
-        self._thread: threading.Thread | None = None
+        self._thread: int | None = None
 
     def after(self, seconds: float, call: Callable[[], None]) -> Deadline:
         """Has ``call`` called in ``seconds`` seconds."""
@@ -53,10 +54,9 @@ class Clock:
             heapq.heappush(self._heap, (deadline.when, next(self._order), deadline))
             first = self._heap[0][2] is deadline
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="openrt-deadlines", daemon=True
-                )
-                self._thread.start()
+                # Not threading.Thread: an interrupt inside its start() can leave the new thread
+                # waiting for ever, and no time limit would be guarded any more.
+                self._thread = _thread.start_new_thread(self._run, ())
             elif first and self._alarm.locked():
                 self._alarm.release()
         return deadline

@@ -12,12 +12,12 @@ from openrt_core import exits, features, hookspecs
 from openrt_core.capture import CaptureBudget
 from openrt_core.errors import PluginError, TransportError
 from openrt_core.exec_files import ExecFiles
+from openrt_core.file_calls import FileCalls
 from openrt_core.hook_calls import Hooks, Wrapper
 from openrt_core.models import (
     Attachment,
     Capabilities,
     Command,
-    Entry,
     SandboxHandle,
     SandboxSpec,
     SandboxStatus,
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from openrt_core.events import Event
     from openrt_core.settings import Settings
 
-User = int | str | None
 
-
-class Manager:
+class Manager(FileCalls):
     """The only one who calls hooks. Thread-safe; cheap to make; one process can hold several.
 
     Args:
@@ -248,68 +246,6 @@ class Manager:
             process.failed(error if isinstance(error, Exception) else _given_up())
             raise
         return process
-
-    # Files ----------------------------------------------------------------------------------------
-
-    def read_file(self, handle: SandboxHandle, path: str, user: User) -> bytes:
-        """The content of a file."""
-        return self.hooks.call(bytes, "openrt_read_file", handle=handle, path=path, user=user)
-
-    def write_file(
-        self, handle: SandboxHandle, path: str, data: bytes, mode: int | None, user: User
-    ) -> int:
-        """Writes a file; the number of bytes."""
-        return self.hooks.call(
-            int, "openrt_write_file", handle=handle, path=path, data=data, mode=mode, user=user
-        )
-
-    def list_files(self, handle: SandboxHandle, path: str, user: User) -> list[Entry]:
-        """The entries of a folder."""
-        entries = self.hooks.call(list, "openrt_list_files", handle=handle, path=path, user=user)
-        if not all(isinstance(entry, Entry) for entry in entries):
-            raise PluginError(
-                f"openrt_list_files of the runtime {self.name!r} returned other things than Entry."
-            )
-        return entries
-
-    def stat_file(self, handle: SandboxHandle, path: str, follow: bool, user: User) -> Entry:
-        """One entry."""
-        return self.hooks.call(
-            Entry, "openrt_stat_file", handle=handle, path=path, follow=follow, user=user
-        )
-
-    def remove_file(self, handle: SandboxHandle, path: str, recursive: bool, user: User) -> bool:
-        """Removes a file, link or folder."""
-        return self.hooks.call(
-            bool, "openrt_remove_file", handle=handle, path=path, recursive=recursive, user=user
-        )
-
-    def rename_file(self, handle: SandboxHandle, path: str, to: str, user: User) -> bool:
-        """Renames."""
-        return self.hooks.call(
-            bool, "openrt_rename_file", handle=handle, path=path, to=to, user=user
-        )
-
-    def make_directory(
-        self,
-        handle: SandboxHandle,
-        path: str,
-        mode: int,
-        parents: bool,
-        exist_ok: bool,
-        user: User,
-    ) -> bool:
-        """Makes a folder."""
-        return self.hooks.call(
-            bool,
-            "openrt_make_directory",
-            handle=handle,
-            path=path,
-            mode=mode,
-            parents=parents,
-            exist_ok=exist_ok,
-            user=user,
-        )
 
 
 def _with_defaults(command: Command, handle: SandboxHandle) -> Command:

@@ -24,6 +24,7 @@ from openrt_core.errors import (
 from openrt_core.events import Event
 from openrt_core.hook_calls import Wrapper
 from openrt_core.plugin import RuntimeContext, WrapperContext
+from openrt_core.settings.table import RUNTIME_ALIASES
 
 if TYPE_CHECKING:
     from openrt_core.settings import Settings
@@ -35,7 +36,6 @@ SETTINGS: Final = "openrt.settings"
 WRAPPERS: Final = "openrt.wrappers"
 PUBLISHED: Final = frozenset({"docker", "local", "modal", "remote"})
 """Runtimes with a distribution openrt-NAME: only for telling users what to install."""
-_ALIASES: Final = {"eventstream": "docker"}
 
 
 @attrs.frozen(eq=False)
@@ -105,8 +105,8 @@ def find(name: str, emit: Emit = events.report) -> Found:
     """
     distribution, _, wanted = name.strip().lower().rpartition(":")
     distribution, wanted = normalised(distribution), wanted.strip()
-    if wanted in _ALIASES:
-        alias, wanted = wanted, _ALIASES[wanted]
+    if wanted in RUNTIME_ALIASES:
+        alias, wanted = wanted, RUNTIME_ALIASES[wanted]
         message = f"The runtime {alias!r} is called {wanted!r} now: set RUNTIME={wanted}."
         emit(Event(kind="deprecation", message=message))
     every = installed()

@@ -37,7 +37,11 @@ class _Call(Generic[T]):
         try:
             # Not threading.Thread: an interrupt inside its start() can leave the new thread waiting
             # for ever, before it has begun.
-            _thread.start_new_thread(self.run, ())
+            try:
+                _thread.start_new_thread(self.run, ())
+            except RuntimeError:
+                # No thread can be had; what has to be done is done here, Ctrl-C or not.
+                self.run()
             self._over.wait()
         except KeyboardInterrupt as interrupt:
             # A second one ends this wait and not the call. When the interrupt came before the

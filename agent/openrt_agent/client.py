@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import struct
 import time
@@ -199,5 +200,7 @@ def _not_started(program: str, error: AgentError) -> OpenrtError:
             "The sandbox has no room for one more command now.", started="no", retryable=True
         )
     return CommandNotStartedError(
-        f"{clean(program, 200)!r} was not started: {error.message}", code=f"command.{error.code}"
+        f"{clean(program, 200)!r} was not started: {error.message}",
+        code=f"command.{error.code}",
+        retryable=error.errno == errno.EAGAIN,
     )

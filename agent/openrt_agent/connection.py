@@ -276,7 +276,7 @@ class Connection:
         # After this nobody writes to the descriptors any more.
         self._unsent = self._outbox.close()
         self._loop.remove(self)
-        self._endpoint.close()
+        self._call(self._endpoint.close)
         if not ask or self._describe is None:
             self._finish(error)
             return
@@ -316,4 +316,4 @@ class Connection:
         try:
             callback()
         except Exception:
-            log.exception("a callback at the end of a connection failed")
+            log.exception("a step at the end of a connection to a sandbox failed")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from openrt_agent import wire
 from openrt_core.errors import CommandNotStartedError, SettingError
 from openrt_core.models import Command, TerminalSize
+
+# Made once: json.dumps would make one for each command.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 User = Mapping[str, Any]
 """As in START: ``{"uid": n}``, perhaps with ``gid`` and ``groups``, or ``{"name": text}``."""
@@ -36,7 +39,7 @@ def to_bytes(text: str) -> str:
 
 def to_json(value: Mapping[str, Any]) -> bytes:
     """A payload."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def user_of(user: int | str | None) -> User | None:

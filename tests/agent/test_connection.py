@@ -295,3 +295,18 @@ def test_an_agent_that_never_answers_a_ping_is_given_up(agent):
     assert caught.value.started == "yes"
     with pytest.raises(TransportError):
         start(client, "x")
+
+
+def test_callbacks_that_fail_are_logged_and_keep_nobody_waiting(agent, caplog):
+    def fail():
+        raise ValueError("from a callback")
+
+    client = agent.connect(on_close=fail)
+    client.on_closed(fail)
+    process, _ = run(agent, client)
+    process.add_done_callback(lambda _: fail())
+    agent.close()
+    with pytest.raises(TransportError):
+        process.wait(PATIENCE)
+    client.close()
+    assert caplog.text.count("from a callback") >= 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 
 import pytest
@@ -42,9 +44,12 @@ def test_a_pushed_stream():
         data = os.urandom(1 << 20) * 3
         assert start(agent.client, "cat", input=data).wait(PATIENCE).stdout == data
         process = start(agent.client, "sleep", "1000")
+        until(lambda: process.pid is not None, "not started")
         agent.process.kill()
         with pytest.raises(TransportError):
             process.wait(PATIENCE)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def test_a_push_endpoint_alone():

@@ -211,9 +211,10 @@ def test_a_cancelled_exec_kills_the_command():
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            # Cancelled before the loop has heard of the start, it is killed a moment later.
             (controls,) = runtime.controls
-            assert controls.killed.is_set()
-            assert controls.process.done
+            await soon(controls.killed.is_set)
+            await soon(lambda: controls.process.done)
 
     asyncio.run(main())
 
@@ -355,7 +356,7 @@ def test_a_thousand_processes_are_awaited_without_a_thread():
             before = threading.active_count()
             waiting = [asyncio.ensure_future(_result(p)) for p in processes]
             await asyncio.sleep(0)
-            assert threading.active_count() == before
+            assert threading.active_count() <= before
             for process in processes:
                 process.kill()
             assert {r.signal for r in await asyncio.gather(*waiting)} == {9}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import _thread
 import functools
 import os
 import threading
 
+import pytest
 from support.polling import until
 
 from openrt_core import deadlines
@@ -55,12 +57,26 @@ def test_cancelled_deadlines_take_no_memory():
     assert len(clock._heap) < 200
 
 
+def test_a_clock_whose_thread_could_not_start_starts_it_the_next_time(monkeypatch):
+    def refuse(function, args):
+        raise RuntimeError("can't start new thread")
+
+    clock, called = Clock(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refuse)
+        with pytest.raises(RuntimeError):
+            clock.after(0.01, called.set)
+    clock.after(0.01, lambda: None)
+    assert called.wait(60)
+
+
 def test_one_thread_serves_all():
     clock = Clock()
-    before = threading.active_count()
+    clock.after(1000, lambda: None)
+    before = _thread._count()
     for _ in range(100):
         clock.after(1000, lambda: None)
-    assert threading.active_count() <= before + 1
+    assert _thread._count() <= before
 
 
 def test_a_forked_child_has_a_clock_of_its_own():

@@ -2,6 +2,7 @@
 # A hook may leave out parameters that it does not need.
 from __future__ import annotations
 
+import _thread
 import contextvars
 import os
 import signal
@@ -535,6 +536,18 @@ def test_a_second_ctrl_c_during_teardown_is_raised_at_once_and_teardown_goes_on(
     assert runtime.alive
     runtime.go_on.set()
     until(lambda: not runtime.alive)
+
+
+def test_teardown_is_made_also_when_no_thread_can_be_had(monkeypatch):
+    def refuse(function, args):
+        raise RuntimeError("can't start new thread")
+
+    runtime = FakeRuntime()
+    manager = manage(runtime)
+    handle = manager.create(SPEC)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    assert manager.teardown(handle)
+    assert not runtime.alive
 
 
 @pytest.mark.parametrize("wrapper", [FailsAfterTeardown(Denied()), FailsBeforeTeardown()])

@@ -44,7 +44,7 @@ def start(
     request: dict[str, Any] | None = None,
     **command: Any,
 ) -> Any:
-    """Starts a command as the core does; the Process. Its limit is there to end a test that hangs."""
+    """Starts a command as the core does; the Process. Its limit ends a test that hangs."""
     command.setdefault("timeout", PATIENCE)
     asked = Command(argv=argv, stdin=input is not None or command.pop("stdin", False), **command)
     process = Process(asked)
@@ -110,11 +110,18 @@ class PlayedAgent:
         self.socket, self._theirs = socket.socketpair()
         self.socket.settimeout(PATIENCE)
 
-    def connect(self, *, greet: bool = True, timeout: float = PATIENCE, **open: Any) -> AgentClient:
+    def connect(
+        self,
+        *,
+        greet: bool = True,
+        timeout: float = PATIENCE,
+        on_close: Callable[[], None] | None = None,
+        **open: Any,
+    ) -> AgentClient:
         """The client; the two greet each other, unless ``greet`` is False."""
         if greet:
             self.send(0x81, 0, self.HELLO)
-        client = AgentClient.open(SocketEndpoint(self._theirs), timeout=timeout, **open)
+        client = AgentClient.open(SocketEndpoint(self._theirs, on_close), timeout=timeout, **open)
         kind, id, payload = self.receive()
         assert (kind, id) == (0x01, 0)
         assert json.loads(payload)["protocol"] == 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Iterable
 
 import attrs
-from support.polling import until
 from support.runtimes import Runtime
 
 from openrt_core.selection import state_folder
@@ -40,7 +40,10 @@ class Watch:
     def expect_nothing(self, *ids: str) -> None:
         """Waits until nothing is left of them."""
         assert ids, "the test saw no sandbox at all"
-        until(lambda: not self.left(ids), PATIENCE)
+        end = time.monotonic() + PATIENCE
+        while left := self.left(ids):
+            assert time.monotonic() < end, f"left behind: {left}"
+            time.sleep(0.05)
 
     def _live(self) -> set[str]:
         if self.runtime.name == "modal":

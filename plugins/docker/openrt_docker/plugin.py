@@ -19,13 +19,11 @@ from openrt_core.models import (
     SandboxStatus,
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
+from openrt_core.settings import DEFAULT_IMAGE
 from openrt_docker import container, images, labels
 from openrt_docker.agent_volume import PROGRAM, AgentVolumes
 from openrt_docker.attach import EngineEndpoint
 from openrt_docker.engine import Engine, is_missing, translated
-
-DEFAULT_IMAGE = "nikolaik/python-nodejs:python3.12-nodejs22"
-"""As in OpenHands (spec: SANDBOX_BASE_CONTAINER_IMAGE)."""
 
 FEATURES = frozenset(
     {

@@ -28,7 +28,7 @@ from openrt_core.models import (
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_local import bubblewrap, skeleton
-from openrt_local.state import Sandbox
+from openrt_local.state import Sandbox, sweep
 
 FEATURES = frozenset(
     {
@@ -65,6 +65,8 @@ class LocalRuntime(AgentRuntime):
         self._state = context.state_folder
         self._lock = threading.Lock()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._made: dict[str, Sandbox] = {}
+        self._swept = False
 
     @hookimpl
     def openrt_preflight(self, spec: SandboxSpec) -> bool:
@@ -101,11 +103,15 @@ class LocalRuntime(AgentRuntime):
     ) -> SandboxHandle:
         """Starts bubblewrap with the agent as its first process, on our ends of its stdin and
         stdout."""
+        if not self._swept:
+            self._swept = True
+            sweep(self._state)
         sandbox = Sandbox(self._state, spec.id)
         try:
             sandbox.make()
         except FileExistsError as error:
             raise ProvisionError(f"There is a sandbox {spec.id} already.") from error
+        self._made[spec.id] = sandbox
         # Without root there is one user only, the caller's; asking the agent to switch would fail.
         handle = SandboxHandle(
             runtime=self._name,
@@ -194,7 +200,7 @@ class LocalRuntime(AgentRuntime):
     def openrt_teardown(self, handle: SandboxHandle) -> bool:
         """Ends its process, whoever started it, and removes what the host kept of it."""
         self.release(handle.id)
-        sandbox = Sandbox(self._state, handle.id)
+        sandbox = self._made.pop(handle.id, None) or Sandbox(self._state, handle.id)
         was_there = sandbox.exists()
         sandbox.end()
         with self._lock:

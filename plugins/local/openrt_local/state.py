@@ -6,6 +6,8 @@ cut short.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -34,19 +36,26 @@ class Sandbox:
         self.socket_path = self.folder / "agent"
         self.log_path = self.folder / "log"
         self._record = self.folder / "sandbox.json"
+        self._claim = -1
 
     def exists(self) -> bool:
         """Whether the folder is there."""
         return self.folder.is_dir()
 
     def make(self) -> None:
-        """Makes the folder.
+        """Makes the folder and claims it for as long as this process lives and nobody calls
+        ``remove``.
 
         Raises:
             FileExistsError: the id is taken.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.mkdir(mode=0o700)
+        while (claim := _claimed(self.folder)) < 0:
+            # A sweep took it for abandoned in the moment before it was claimed.
+            with contextlib.suppress(FileExistsError):
+                self.folder.mkdir(mode=0o700)
+        self._claim = claim
 
     def listen(self) -> socket.socket:
         """A listening socket for guests, which the agent inherits."""
@@ -124,6 +133,9 @@ class Sandbox:
     def remove(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        claim, self._claim = self._claim, -1
+        if claim >= 0:
+            os.close(claim)
 
     def post_mortem(self, exit_code: int | None) -> PostMortem:
         """What is known of its end."""
@@ -134,6 +146,40 @@ class Sandbox:
         except FileNotFoundError:
             output = b""
         return PostMortem(reason="its first process ended", exit_code=exit_code, output=output)
+
+
+def sweep(state: pathlib.Path) -> None:
+    """Removes the folders of sandboxes that ended, and whose makers ended without removing them.
+
+    A claim is a lock that the kernel releases with its process, whatever killed it and in
+    whatever pid namespace it was.
+    """
+    folders = state / "sandboxes"
+    for name in os.listdir(folders) if folders.is_dir() else ():
+        sandbox = Sandbox(state, name)
+        claim = _claimed(sandbox.folder)
+        if claim >= 0:
+            if not sandbox.alive():
+                sandbox.remove()
+            os.close(claim)
+
+
+def _claimed(folder: pathlib.Path) -> int:
+    """A descriptor that holds the claim on a folder; -1 when another holds it or the folder is
+    gone."""
+    try:
+        claim = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+    kept = False
+    try:
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kept = os.path.samestat(os.fstat(claim), folder.stat())
+    finally:
+        if not kept:
+            os.close(claim)
+    return claim if kept else -1
 
 
 class _short:

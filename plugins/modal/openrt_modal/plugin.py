@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.runtime import AgentRuntime
 from openrt_core.errors import (
+    EngineUnreachableError,
     OpenrtError,
     ProvisionError,
     SandboxGoneError,
@@ -34,14 +35,13 @@ from openrt_core.events import Event
 from openrt_core.models import (
     Attachment,
     Mount,
-    PostMortem,
     SandboxHandle,
     SandboxSpec,
     SandboxStatus,
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
-from openrt_modal import creation
+from openrt_modal import creation, ending
 from openrt_modal.sdk import CALL_LIMIT, Sdk, translated
 from openrt_modal.settings import Settings
 from openrt_modal.stream import ExecStream
@@ -235,30 +235,16 @@ class ModalRuntime(AgentRuntime):
     @hookimpl
     def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
         """What Modal says; it remembers sandboxes that have ended."""
-        gone = self._sdk.call("look up the sandbox", self._post_mortem(handle.id, 0.0))
+        gone = self._sdk.call("look up the sandbox", ending.post_mortem(self._sdk, handle.id, 0.0))
         if gone is None:
             return SandboxStatus(state="running")
         return SandboxStatus(state="gone", post_mortem=gone)
-
-    async def _post_mortem(self, id: str, limit: float) -> PostMortem | None:
-        """What is known of its end; None when it still runs after ``limit`` seconds."""
-        sandbox = await self._sdk.find(id, ended=True)
-        if sandbox is None:
-            return PostMortem(reason="Modal knows of no such sandbox")
-        end = time.monotonic() + limit
-        code = await sandbox.poll.aio()
-        while code is None and time.monotonic() < end:
-            await asyncio.sleep(0.05)
-            code = await sandbox.poll.aio()
-        if code is None:
-            return None
-        return PostMortem(reason="Modal ended it, or its first process ended", exit_code=code)
 
     def _describe(self, id: str) -> SandboxGoneError | None:
         """For a stream that ended: the sandbox's end, if that is why."""
         try:
             gone = self._sdk.call(
-                "look up the sandbox", self._post_mortem(id, _END_LIMIT / 2), _END_LIMIT
+                "look up the sandbox", ending.post_mortem(self._sdk, id, _END_LIMIT / 2), _END_LIMIT
             )
         except OpenrtError:
             return None  # then what the stream itself said is all that is known
@@ -271,11 +257,7 @@ class ModalRuntime(AgentRuntime):
         """Terminates the sandbox, if its tag says that it is the one, and waits for its end."""
         if handle.id in self._ended_at_exit:
             return True
-        with self._guard:
-            creating = self._creating.pop(handle.id, None)
-        if creating is not None:
-            # It may come to be at any moment; looking before that would miss it.
-            concurrent.futures.wait([creating], CALL_LIMIT)
+        self._await_creation(handle.id)
         try:
             # Looked for before the stream is closed, for its end ends the sandbox.
             sandbox = self._sdk.call("look up the sandbox", self._sdk.find(handle.id))
@@ -284,10 +266,25 @@ class ModalRuntime(AgentRuntime):
         if sandbox is not None:
             # Gone: it ended by itself meanwhile.
             with contextlib.suppress(SandboxGoneError):
-                self._sdk.call("end the sandbox", _terminate(sandbox))
+                self._sdk.call("end the sandbox", ending.terminate(sandbox))
         with self._guard:
             self._mine.discard(handle.id)
         return sandbox is not None
+
+    def _await_creation(self, id: str) -> None:
+        """While it may come to be at any moment, looking for it would miss it."""
+        creating = self._creating.get(id)
+        if creating is None:
+            return
+        concurrent.futures.wait([creating], CALL_LIMIT)
+        if not creating.done():
+            raise EngineUnreachableError(
+                f"Modal has still not created the sandbox {id}, so it cannot be ended.",
+                hint="When it comes to be, it ends by itself after "
+                f"{creation.OWNER_WAIT} seconds; or end it again later.",
+            )
+        with self._guard:
+            self._creating.pop(id, None)
 
     def _end_all(self) -> None:
         """At the exit of the interpreter: what nobody ended. The core will ask for it later, when
@@ -298,8 +295,3 @@ class ModalRuntime(AgentRuntime):
             except OpenrtError as error:
                 log.error("sandbox %s may be left behind on Modal: %s", id, error)
             self._ended_at_exit.add(id)
-
-
-async def _terminate(sandbox: modal.Sandbox) -> None:
-    # Waiting retries for ever when a worker is lost; the limit of the call ends it.
-    await sandbox.terminate.aio(wait=True)

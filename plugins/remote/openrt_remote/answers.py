@@ -96,6 +96,14 @@ def session(value: Mapping[str, Any]) -> Session:
     )
 
 
+def why_ended(session: Session) -> str:
+    """One clause that says why a sandbox is no more, as far as the control plane tells."""
+    state = session.status if session.status in ("stopped", "error") else session.pod_status
+    return ": ".join(
+        [f"it is {shown(state, 40)}", *(["; ".join(session.reasons)] if session.reasons else [])]
+    )
+
+
 def _word(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
     found = value.get(name)
     if found is None and not needed:

@@ -6,8 +6,8 @@ import asyncio
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 from uuid import UUID
 
 from openrt_core.errors import (
@@ -17,10 +17,11 @@ from openrt_core.errors import (
     TransportError,
 )
 from openrt_core.models import Command, Exit, OutputMode
-from openrt_core.process import STDERR, STDOUT, Controls, Process
+from openrt_core.process import Process
 from openrt_remote import wrapper
 from openrt_remote.answers import shown
-from openrt_remote.server import NO_LIMIT, PIECE, Server
+from openrt_remote.controls import Output, Requests
+from openrt_remote.server import EXECUTE_TIMEOUT, NO_LIMIT, PIECE, Server
 
 FIRST_POLL: Final = 0.02
 """Seconds until the server is asked for the first time whether a command has ended; they grow."""
@@ -37,91 +38,28 @@ WORTH_KNOWING: Final = 0.5
 """Seconds after which a command's process id is asked for."""
 
 
-class _Output:
-    """One stream: how far it was fetched, and how much more may be."""
-
-    def __init__(self, number: int, name: str, window: int) -> None:
-        self.number = number
-        self.name = name
-        self.offset = 0
-        self.window = window
-
-
-class Running(Controls):
+class Running:
     """A command; its ``run`` is to be spawned once.
 
     Args:
         process: what is fed; its command is run.
-        loop: the worker's.
+        requests: its controls.
+
+    Attributes:
+        events: what the server was asked to run for it; it keeps a record of each.
     """
 
-    def __init__(self, process: Process, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, process: Process, requests: Requests) -> None:
         self._command: Command = process.command
         self._process = process
+        self._asked = requests
         self._folder = ""
-        self._loop = loop
-        self._wake = asyncio.Event()
-        self._signals: list[tuple[int, bool]] = []
-        self._killed = False
+        self.events: list[UUID] = []
         self._kill_at = 0.0
         self._limit = math.inf
         self._timed_out = False
-        self._input: list[bytes] = []
-        self._input_closed = False
-        self._input_wake = asyncio.Event()
-        self._outputs = self._make_outputs()
         self._fetched_at = 0.0
         self._started_at = 0.0
-
-    def _make_outputs(self) -> dict[int, _Output]:
-        if self._command.output is OutputMode.DISCARD:
-            return {}
-        names = {STDOUT: "out"} if self._command.merge_stderr else {STDOUT: "out", STDERR: "err"}
-        return {
-            number: _Output(number, name, self._process.window) for number, name in names.items()
-        }
-
-    # Controls, from any thread --------------------------------------------------------------------
-
-    def kill(self) -> None:
-        """Kills the command's process group; what left it (setsid) lives on."""
-        self._post(self._kill)
-
-    def signal(self, number: int, *, group: bool) -> None:
-        """Sends a signal to the command, or to its process group."""
-        self._post(self._signals.append, (int(number), group))
-
-    def write(self, data: bytes) -> None:
-        """Has bytes carried to its stdin."""
-        self._post(self._input.append, data)
-
-    def close_stdin(self) -> None:
-        """Has its stdin end."""
-        self._post(self._close_input)
-
-    def credit(self, stream: int, amount: int) -> None:
-        """The reader took bytes, so more may be fetched."""
-        self._post(self._add_credit, stream, amount)
-
-    def _post(self, call: Callable[..., object], *arguments: Any) -> None:
-        def run() -> None:
-            call(*arguments)
-            self._wake.set()
-            self._input_wake.set()
-
-        self._loop.call_soon_threadsafe(run)
-
-    def _kill(self) -> None:
-        self._killed = True
-
-    def _close_input(self) -> None:
-        self._input_closed = True
-
-    def _add_credit(self, stream: int, amount: int) -> None:
-        if stream in self._outputs:
-            self._outputs[stream].window += amount
-
-    # On the loop ----------------------------------------------------------------------------------
 
     async def run(
         self, server: Server, folder: str, environment: Mapping[str, str], cwd: str
@@ -140,7 +78,7 @@ class Running(Controls):
         self._folder = folder
         text = wrapper.script(self._command, self._folder, environment, cwd)
         await server.upload(f"{self._folder}/run", text)
-        if self._killed:
+        if self._asked.killed:
             self._process.exited(Exit(signal=int(signal.SIGKILL)))
             return
         started = await self._start(server)
@@ -166,6 +104,7 @@ class Running(Controls):
             if error.started != "no":
                 await self._give_up(server, error)
             raise
+        self.events.append(id)
         if limit is not None:
             self._limit = time.monotonic() + limit
         return id
@@ -183,7 +122,8 @@ class Running(Controls):
         return int(text) if text.isdigit() else None
 
     async def _send(self, server: Server, number: int, *, group: bool) -> None:
-        await server.start(wrapper.signal_script(self._folder, number, group=group), 60)
+        script = wrapper.signal_script(self._folder, number, group=group)
+        self.events.append(await server.start(script, EXECUTE_TIMEOUT))
 
     async def _follow(
         self, server: Server, started: UUID, feeder: asyncio.Task[None] | None
@@ -201,8 +141,9 @@ class Running(Controls):
             self._raise_from(feeder)
             acted = await self._act(server)
             moved = await self._fetch_some(server)
-            delay = FIRST_POLL if acted or moved else min(delay * 1.5, LAST_POLL)
-            await self._pause(delay)
+            woken = await self._pause(delay)
+            lively = acted or moved or woken
+            delay = FIRST_POLL if lively else min(delay * 1.5, LAST_POLL)
         return code
 
     def _raise_from(self, feeder: asyncio.Task[None] | None) -> None:
@@ -211,29 +152,31 @@ class Running(Controls):
         if feeder is not None and feeder.done():
             feeder.result()
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> bool:
+        """Waits for the time, the limit or a request; whether there was one."""
         until_limit = max(self._limit - time.monotonic(), 0.0)
         try:
-            await asyncio.wait_for(self._wake.wait(), min(seconds, until_limit))
+            await asyncio.wait_for(self._asked.wake.wait(), min(seconds, until_limit))
         except TimeoutError:
-            return
-        self._wake.clear()
+            return False
+        self._asked.wake.clear()
+        return True
 
     async def _act(self, server: Server) -> bool:
         """Sends the signals that are due; whether there were any."""
         now = time.monotonic()
         if now >= self._limit:
             if not self._timed_out and self._command.grace > 0:
-                self._signals.append((signal.SIGTERM, True))
+                self._asked.signals.append((signal.SIGTERM, True))
                 self._limit = now + self._command.grace
             else:
-                self._killed = True
+                self._asked.killed = True
                 self._limit = math.inf
             self._timed_out = True
-        due, self._signals = self._signals, []
+        due, self._asked.signals = self._asked.signals, []
         for number, group in due:
             await self._send(server, number, group=group)
-        if self._killed and now >= self._kill_at:
+        if self._asked.killed and now >= self._kill_at:
             self._kill_at = now + KILL_AGAIN
             await self._send(server, signal.SIGKILL, group=True)
             return True
@@ -251,11 +194,11 @@ class Running(Controls):
                 return False
             self._fetched_at = now
         moved = False
-        for output in self._outputs.values():
+        for output in self._asked.outputs.values():
             moved = bool(await self._fetch(server, output, PIECE)) or moved
         return moved
 
-    async def _fetch(self, server: Server, output: _Output, most: int) -> int:
+    async def _fetch(self, server: Server, output: Output, most: int) -> int:
         """Fetches and feeds one part; the size of the whole file, or 0 when nothing was new."""
         most = min(most, output.window, PIECE)
         if most <= 0:
@@ -275,13 +218,14 @@ class Running(Controls):
 
     async def _drain(self, server: Server) -> None:
         """The rest of what was there when the command ended, as the reader takes it."""
-        for output in self._outputs.values():
+        self._limit = math.inf  # it holds no more
+        for output in self._asked.outputs.values():
             first = await server.download(f"{self._folder}/{output.name}", output.offset, 1)
             if first is None:
                 raise TransportError(
                     "The command ended, but its output was removed in the sandbox.", started="yes"
                 )
-            while output.offset < first.size and not self._killed_by_user:
+            while output.offset < first.size and not self._given_up:
                 if not await self._fetch(server, output, first.size - output.offset):
                     if output.window > 0:
                         raise TransportError(
@@ -290,23 +234,25 @@ class Running(Controls):
                     await self._pause(LAST_POLL)
 
     @property
-    def _killed_by_user(self) -> bool:
-        return self._killed and not self._timed_out and self._command.output is OutputMode.STREAM
+    def _given_up(self) -> bool:
+        """Whether nobody will read the rest."""
+        killed = self._asked.killed and not self._timed_out
+        return self._process.done or (killed and self._command.output is OutputMode.STREAM)
 
     async def _feed(self, server: Server) -> None:
         """Carries its input into the sandbox, part by part."""
         self._process.add_stdin_credit(STDIN_WINDOW)
         number = 0
         while True:
-            await self._input_wake.wait()
-            self._input_wake.clear()
-            while self._input:
-                data = b"".join(self._input)
-                self._input.clear()
+            await self._asked.input_wake.wait()
+            self._asked.input_wake.clear()
+            while self._asked.input:
+                data = b"".join(self._asked.input)
+                self._asked.input.clear()
                 await server.upload(f"{self._folder}/in.{number}.{len(data)}", data)
                 number += 1
                 self._process.add_stdin_credit(len(data))
-            if self._input_closed:
+            if self._asked.input_closed:
                 await server.upload(f"{self._folder}/in.{number}.0", b"")
                 return
 

@@ -36,11 +36,13 @@ from openrt_core.models import (
 )
 from openrt_core.plugin import SPEC_VERSION, RuntimeContext, hookimpl
 from openrt_core.process import Process
-from openrt_remote.answers import Session
+from openrt_remote.answers import Session, why_ended
 from openrt_remote.command import Running, lost
 from openrt_remote.control import ControlPlane
+from openrt_remote.controls import Requests
+from openrt_remote.link import Link
 from openrt_remote.sandbox import Sandbox
-from openrt_remote.server import Server, why_ended
+from openrt_remote.server import Server
 from openrt_remote.settings import Settings
 from openrt_remote.start import start_body, start_limit, wait_until_ready
 from openrt_remote.worker import Worker
@@ -114,8 +116,8 @@ class RemoteRuntime:
         """Starts it on the worker's loop; what goes wrong there ends the process."""
         check_names(command.env)
         worker = self._call_worker()
-        running = Running(process, worker.loop)
-        process.attach(running)
+        requests = Requests(process, worker.loop)
+        process.attach(requests)
 
         def over(future: Future[None]) -> None:
             if future.cancelled():
@@ -123,6 +125,7 @@ class RemoteRuntime:
             elif (error := future.exception()) is not None:
                 process.failed(lost(error, handle.id))
 
+        running = Running(process, requests)
         worker.spawn(self._run(handle, process, running)).add_done_callback(over)
         return process
 
@@ -233,7 +236,8 @@ class RemoteRuntime:
         self._open[spec.id] = sandbox
 
     def _sandbox_of(self, id: str, session: Session, control: ControlPlane) -> Sandbox:
-        return Sandbox(Server(id, session, control, retries=self._settings.enable_retries))
+        link = Link(id, session, control, retries=self._settings.enable_retries)
+        return Sandbox(Server(link))
 
     async def _run(self, handle: SandboxHandle, process: Process, running: Running) -> None:
         sandbox = await self._sandbox(handle)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
-from openrt_core.errors import ProvisionError, TransportError
+from openrt_core.errors import OpenrtError, ProvisionError, TransportError
 from openrt_core.models import SandboxSpec
 from openrt_core.process import Process
 from openrt_remote import wrapper
 from openrt_remote.answers import InvalidAnswer, json_object
 from openrt_remote.command import Running
 from openrt_remote.server import EXECUTE_TIMEOUT, Server
+from openrt_remote.start import ENVIRONMENT
+
+log = logging.getLogger("openrt")
 
 SWEEP: Final = 0.5
 """Seconds until what is left of ended commands is removed, all at once."""
@@ -42,7 +47,9 @@ class Sandbox:
         self.env: dict[str, str] = {}
         self._folder = f"/tmp/.openrt-{server.id}"
         self._running: set[asyncio.Task[Any]] = set()
-        self._leftovers: list[str] = []
+        self._folders: list[str] = []
+        self._events: list[UUID] = []
+        self._closed = False
         self._sweeper: asyncio.Task[None] | None = None
 
     async def set_up(self, spec: SandboxSpec) -> None:
@@ -97,12 +104,14 @@ class Sandbox:
             await running.run(self.server, folder, env, command.cwd or self.workdir)
         finally:
             self._running.discard(task)
-            self._leftovers.append(folder)
-            if self._sweeper is None or self._sweeper.done():
+            self._folders.append(folder)
+            self._events += running.events
+            if not self._closed and (self._sweeper is None or self._sweeper.done()):
                 self._sweeper = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
         """Ends what goes on here, and the connections. The sandbox itself is left alone."""
+        self._closed = True
         tasks = [*self._running, *([self._sweeper] if self._sweeper is not None else [])]
         for task in tasks:
             task.cancel()
@@ -111,10 +120,15 @@ class Sandbox:
             await asyncio.wait(tasks, timeout=5)
 
     async def _sweep(self) -> None:
-        while self._leftovers:
+        while self._folders:
             await asyncio.sleep(SWEEP)
-            folders, self._leftovers = self._leftovers[:100], self._leftovers[100:]
-            await self.server.start(wrapper.removal(folders), EXECUTE_TIMEOUT)
+            folders, self._folders = self._folders[:100], self._folders[100:]
+            events, self._events = self._events[:200], self._events[200:]
+            script = wrapper.removal(folders, events, ENVIRONMENT["OH_BASH_EVENTS_DIR"])
+            try:
+                self._events.append(await self.server.start(script, EXECUTE_TIMEOUT))
+            except OpenrtError as error:
+                log.debug("what commands left in the sandbox stays there: %s", error)
 
 
 def _record(value: Mapping[str, Any]) -> tuple[str, dict[str, str]]:

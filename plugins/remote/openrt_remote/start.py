@@ -11,9 +11,8 @@ import httpx
 
 from openrt_core.errors import ImageNotFoundError, ProvisionError, StartTimeoutError
 from openrt_core.models import SandboxSpec
-from openrt_remote.answers import FATAL, Session, shown
+from openrt_remote.answers import FATAL, Session, shown, why_ended
 from openrt_remote.control import ControlPlane
-from openrt_remote.server import why_ended
 from openrt_remote.settings import Settings
 
 DEFAULT_IMAGE: Final = "ghcr.io/openhands/agent-server:latest-python"

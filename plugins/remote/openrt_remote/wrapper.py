@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Final
+from uuid import UUID
 
 from openrt_core.errors import UnsupportedError
 from openrt_core.models import Command
@@ -168,9 +169,12 @@ def alive_script(folder: str) -> str:
     return f"read -r p <'{folder}/pid' && {{ kill -0 $p 2>/dev/null || [ -d /proc/$p ]; }}"
 
 
-def removal(folders: list[str]) -> str:
-    """Removes what is left of commands."""
-    return "exec rm -rf " + " ".join(f"'{folder}'" for folder in folders)
+def removal(folders: list[str], events: list[UUID], events_folder: str) -> str:
+    """Removes what is left of commands, and the server's records of them: it looks through all of
+    those each time it is asked about one."""
+    records = " ".join(f"*_{event.hex}*" for event in events)
+    kept = " ".join(f"'{folder}'" for folder in folders)
+    return f"rm -rf {kept}; cd '{events_folder}' && exec rm -f {records}"
 
 
 def failure(reason: str, command: Command, cwd: str) -> str:
