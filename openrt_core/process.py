@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import threading
@@ -125,6 +124,8 @@ class Process:
 
     def __await__(self) -> Generator[Any, None, ExecResult]:
         if not self._over.is_set():
+            import asyncio  # takes a while, which blocking callers need not wait
+
             future, wake = future_waker(asyncio.get_running_loop())
             self.add_done_callback(lambda _: wake())
             yield from future

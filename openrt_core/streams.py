@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -44,6 +43,8 @@ class OutputReader:
 
     async def read_async(self, size: int = -1) -> bytes:
         """The same as ``read``, for async code."""
+        import asyncio  # takes a while, which blocking callers need not wait
+
         if size < 0:
             return b"".join([chunk async for chunk in self])
         while True:
@@ -134,6 +135,8 @@ class InputWriter:
 
     async def write_async(self, data: bytes) -> None:
         """The same as ``write``, for async code."""
+        import asyncio
+
         future, wake = future_waker(asyncio.get_running_loop())
         if self.submit(data, wake):
             await future

@@ -24,6 +24,7 @@ CONNECTION_CREDIT: Final = 983_040
 INPUT_CREDIT: Final = 262_144
 """STDIN bytes that may be sent for a new id."""
 MOST_CREDIT: Final = 1 << 40
+OVERDRAFT: Final = 524_288
 
 HELLO: Final = 0x01
 START: Final = 0x02

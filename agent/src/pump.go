@@ -58,16 +58,17 @@ func (p *pump) stop() <-chan struct{} {
 func (p *pump) step(raw syscall.RawConn) error {
 	op, credit := p.cmd.op, p.cmd.op.output[p.stream-1]
 	most := min(credit.bytes.Load(), maxData-1)
-	if most == 0 {
+	if p.left > 0 {
+		// What an ended command left does not wait for a reader who may never come.
+		most = min(p.left, maxData-1)
+	}
+	if most <= 0 {
 		select {
 		case <-credit.more:
 		case <-p.stop():
 		case <-op.ended:
 		}
 		return nil
-	}
-	if p.left > 0 {
-		most = min(most, p.left)
 	}
 	granted := int64(0)
 	for {

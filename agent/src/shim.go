@@ -88,6 +88,7 @@ func spawnShim(l *launch) uintptr {
 	l.everySignal = ^uint64(0)
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask,
 		uintptr(unsafe.Pointer(&l.everySignal)), uintptr(unsafe.Pointer(&l.oldSignals)), sigSetSize, 0, 0)
+	now(&l.record.started) // before, for a short command is over when clone returns
 	pid := clone(syscall.CLONE_VM|uintptr(syscall.SIGCHLD), stackTop(&l.shimStack), l, 0)
 	if -int(pid) == int(syscall.EINVAL) {
 		// qemu's emulation of a single program, by which engines run images of
@@ -138,7 +139,6 @@ func runShim(l *launch) {
 		syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(l.execPipe[0]), 0, 0)
 	}
 	closeFds(0, 2)
-	now(&l.record.started)
 	l.record.pid = int32(pid)
 	switch {
 	case int(pid) < 0:

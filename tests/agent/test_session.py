@@ -114,8 +114,7 @@ def test_a_command_that_never_started(session):
         lambda o: frame(wire.ERROR, o, ERROR) + frame(wire.AGENT_CREDIT, o, u32(1)),
         lambda o: frame(wire.STARTED, o + 1, u32(1)),
         lambda o: frame(wire.AGENT_CREDIT, o + 1, u32(1)),
-        lambda o: frame(wire.STARTED, o, u32(1)) + data(o, 101),
-        lambda o: frame(wire.STARTED, o, u32(1)) + data(o, 100) + data(o, 1),
+        lambda o: frame(wire.STARTED, o, u32(1)) + data(o, 200_000) * 3,
         lambda o: frame(wire.AGENT_CREDIT, o, u32(0xFFFF_FFFF)) * 300,
         lambda o: frame(wire.AGENT_HELLO, 0, PlayedAgent.HELLO),
         lambda o: frame(wire.PONG, 0, b"\0" * 8),
@@ -155,7 +154,18 @@ def test_credit_of_a_stream_is_given_in_steps(session):
     assert session.grant(operation, 1, 1) == wire.credit(operation.id, 1, 25)
     (event,) = session.receive(data(operation.id, 25))
     assert event.data == b"x" * 25
-    assert violates(session, data(operation.id, 1))
+
+
+def test_output_beyond_the_credit_is_what_an_ended_command_left(session):
+    operation = running(session, window=100)
+    left = data(operation.id, 100) + data(operation.id, 200_000) * 2
+    assert len(list(session.receive(left))) == 3
+    assert violates(session, data(operation.id, 200_000))
+
+
+def test_a_file_operation_has_its_credit_and_no_more(session):
+    operation = session.open("file", NOBODY, (100, 0))
+    assert violates(session, data(operation.id, 101))
 
 
 def test_a_reader_that_took_all_leaves_room(session):

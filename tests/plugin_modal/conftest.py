@@ -36,8 +36,8 @@ def eventually():
 
 @pytest.fixture(scope="session")
 def python(runtime):
-    """``python(script, **env)``: a finished process of its own that ran the script; JSON that it
-    printed last is its ``answer``."""
+    """``python(script, **env)``: a process of its own that ran the script, and what it printed
+    last, as JSON."""
 
     def run(script, *arguments, **env):
         done = subprocess.run(
@@ -49,7 +49,6 @@ def python(runtime):
             check=False,
         )
         lines = done.stdout.splitlines()
-        done.answer = json.loads(lines[-1]) if lines else None
-        return done
+        return done, json.loads(lines[-1]) if lines else None
 
     return run

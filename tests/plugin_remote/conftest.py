@@ -58,14 +58,15 @@ def fake_plane(tmp_path):
     """A control plane whose sandboxes run the fake server."""
     with ControlPlane(server=None, state=tmp_path / "plane") as plane:
         yield plane
+        # Fakes run commands on this machine, so what a sandbox keeps in /tmp is here.
+        for sandbox in plane._sandboxes:
+            shutil.rmtree(f"/tmp/.openrt-{sandbox.session_id}", ignore_errors=True)
 
 
 @pytest.fixture
 def fake(fake_plane, tmp_path):
-    """A runtime there. Fakes run commands on this machine, so what a sandbox keeps is removed."""
-    yield Remote(fake_plane, tmp_path)
-    for sandbox in fake_plane._sandboxes:
-        shutil.rmtree(f"/tmp/.openrt-{sandbox.session_id}", ignore_errors=True)
+    """A runtime there."""
+    return Remote(fake_plane, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ What they print, a line at a time, tells how far they are: first `id ID`, where 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import os
 import pathlib
 import sys
@@ -87,8 +88,17 @@ def attach_again() -> None:
     plugin.DockerRuntime.join = join  # type: ignore[method-assign]
 
 
-def run_sleeper(runtime: str, image: str, mark: str) -> None:
-    """Makes a sandbox and waits in a command for ever. Ctrl-C ends it in Python's own way."""
+def run_sleeper(runtime: str, image: str, mark: str, lease: str = "") -> None:
+    """Makes a sandbox and waits in a command for ever. Ctrl-C ends it in Python's own way.
+
+    ``lease`` in seconds is the agent's, instead of ten minutes.
+    """
+    if lease:
+        from openrt_agent import AgentClient
+
+        AgentClient.open = functools.partial(  # type: ignore[method-assign]
+            AgentClient.open, lease=float(lease)
+        )
     with create(runtime, image) as sandbox:
         say("created")
         sandbox.exec(f"echo started; sleep {mark}", timeout=None)

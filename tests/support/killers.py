@@ -98,7 +98,8 @@ class Client:
 def forgery(operation: int) -> str:
     """A shell script that writes what the agent would: output and the end of this operation.
 
-    It goes through /proc to every descriptor of each process that is the agent, stdout first.
+    It goes through /proc to every descriptor of each process that is the agent or started it,
+    stdout first.
     """
     frames = _frame(0x83, operation, b"\x01forged\n") + _frame(
         0x85,
@@ -115,7 +116,7 @@ def forgery(operation: int) -> str:
                 # In brackets, so that this shell's own command line is none that fits.
                 if grep -q 'openrt-agen[t]' $process/cmdline 2>/dev/null; then
                     echo tried
-                    printf '{octal}' 2>/dev/null >$process/fd/$fd && echo wrote $process/fd/$fd
+                    printf '{octal}' >$process/fd/$fd
                 fi
             done
         done 2>/dev/null

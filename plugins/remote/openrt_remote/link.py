@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+import attrs
 import httpx
 
 from openrt_core.errors import (
@@ -30,6 +31,21 @@ BUSY_BACKOFF: Final = 4.0
 WAKING: Final = 90.0
 """Seconds that a sandbox may answer 503, resumed or on its way."""
 _GONE: Final = frozenset({404, 502, 504})
+
+
+@attrs.define
+class _Tries:
+    """What is left of the patience with one call.
+
+    Attributes:
+        left: tries after network errors and faulty answers.
+        busy: tries after "too many requests".
+        awake_by: until when the sandbox may be waking up; 0 before it was found asleep.
+    """
+
+    left: int
+    busy: int = 3
+    awake_by: float = 0.0
 
 
 class Link:
@@ -63,7 +79,7 @@ class Link:
         """Whether it answers that it is."""
         try:
             return (await self._once("GET", "/health", {}, 4096)).status == 200
-        except (httpx.HTTPError, TimeoutError):
+        except (httpx.HTTPError, TimeoutError, RuntimeError):  # the last: closed meanwhile
             return False
 
     async def call(
@@ -89,39 +105,46 @@ class Link:
         Raises:
             SandboxGoneError, AuthenticationError, TransportError
         """
-        left, busy, awake_by = self._tries, 3, 0.0
+        tries = _Tries(self._tries)
         while True:
             if self._closed:
                 raise self.gone("it was removed here")
-            left -= 1
+            tries.left -= 1
             try:
                 answer = await self._once(method, path, arguments, most)
             except (httpx.HTTPError, TimeoutError, RuntimeError) as error:
-                if self._closed:
-                    raise self.gone("it was removed here") from error
-                unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                left = left if repeat or unsent else 0
-                await self._recover(None, left)
-                if left <= 0:
-                    raise self._broken(error, "no" if unsent else "unknown") from error
+                await self._after_error(error, tries, repeat)
                 continue
             if 200 <= answer.status < 300:
                 return answer
             if answer.status in accept and (answer.status != 404 or await self.healthy()):
                 return answer
-            if answer.status == 429 and busy > 1:
-                busy, left = busy - 1, left + 1
-                await asyncio.sleep(BUSY_BACKOFF * 2 ** (2 - busy))
-            elif answer.status == 503:
-                # It comes from before the server: nothing has run, so it may be repeated.
-                awake_by = awake_by or time.monotonic() + WAKING
-                left = 1 if time.monotonic() < awake_by else 0
-                await self._recover(answer, left)
-            elif answer.status in _GONE:
-                left = left if repeat else 0
-                await self._recover(answer, left)
-            else:
-                raise self._refused(answer, path)
+            await self._after_refusal(answer, path, tries, repeat)
+
+    async def _after_error(self, error: Exception, tries: _Tries, repeat: bool) -> None:
+        """Returns when the call is to be made again."""
+        if self._closed:
+            raise self.gone("it was removed here") from error
+        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        left = tries.left if repeat or unsent else 0
+        await self._recover(None, left)
+        if left <= 0:
+            raise self._broken(error, "no" if unsent else "unknown") from error
+
+    async def _after_refusal(self, answer: Answer, path: str, tries: _Tries, repeat: bool) -> None:
+        """Returns when the call is to be made again."""
+        if answer.status == 429 and tries.busy > 1:
+            tries.busy, tries.left = tries.busy - 1, tries.left + 1
+            await asyncio.sleep(BUSY_BACKOFF * 2 ** (2 - tries.busy))
+        elif answer.status == 503:
+            # It comes from before the server: nothing has run, so it may be repeated.
+            tries.awake_by = tries.awake_by or time.monotonic() + WAKING
+            tries.left = 1 if time.monotonic() < tries.awake_by else 0
+            await self._recover(answer, tries.left)
+        elif answer.status in _GONE:
+            await self._recover(answer, tries.left if repeat else 0)
+        else:
+            raise self._refused(answer, path)
 
     async def _once(
         self, method: str, path: str, arguments: Mapping[str, Any], most: int
