@@ -256,6 +256,16 @@ def test_many_connections_share_one_thread():
         assert threads_named("openrt-io") == 1
 
 
+def test_the_end_does_not_wait_for_a_reader_of_the_output(client):
+    killed = start(client, "yes", output=OutputMode.STREAM)
+    assert killed.stdout.read(2) == b"y\n"
+    killed.kill()
+    assert killed.wait(PATIENCE).signal == signal.SIGKILL
+    ended = start(client, "head", "-c", "1100000", "/dev/zero", output=OutputMode.STREAM)
+    assert ended.wait(PATIENCE).ok
+    assert len(ended.stdout.read()) == 1_100_000
+
+
 def test_a_killed_agent_fails_its_own_commands_only(client):
     sibling = start(client, "sleep", "1000")
     agent = RealAgent()

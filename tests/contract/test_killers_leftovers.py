@@ -127,9 +127,7 @@ def test_a_cancelled_create_leaves_nothing(runtime, watch, noticing):
     manager = managed(runtime, noticing)
 
     async def main():
-        making = asyncio.create_task(
-            AsyncSandbox.create(manager=manager, **runtime.defaults({}))
-        )
+        making = asyncio.create_task(AsyncSandbox.create(manager=manager, **runtime.defaults({})))
         await asyncio.to_thread(noticing.begun.wait)
         making.cancel()
         with pytest.raises(asyncio.CancelledError):

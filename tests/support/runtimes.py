@@ -119,11 +119,15 @@ def _remote(folder: pathlib.Path) -> Iterator[Runtime]:
         missing("remote", "OPENRT_AGENT_SERVER_VENV names no venv with the agent server")
     try:
         from emulators.all_hands.plane import ControlPlane
+        from emulators.all_hands.server_process import Pod
 
-        import openrt_remote.plugin  # noqa: F401
+        import openrt_remote.plugin
+        import openrt_remote.start
     except ImportError as error:
         missing("remote", f"openrt-remote is not installed ({error})")
-    with ControlPlane(server=agent_server(server), state=folder / "remote") as plane:
+    # Started ahead, as our own call asks for it: a server takes seconds to start.
+    spare = Pod(environment=dict(openrt_remote.start.ENVIRONMENT))
+    with ControlPlane(server=agent_server(server), state=folder / "remote", spare=spare) as plane:
         variables = {
             "SANDBOX_REMOTE_RUNTIME_API_URL": plane.url,
             "SANDBOX_API_KEY": plane.api_key,

@@ -15,7 +15,7 @@ from openrt_remote.answers import FATAL, Session, shown, why_ended
 from openrt_remote.control import ControlPlane
 from openrt_remote.settings import Settings
 
-DEFAULT_IMAGE: Final = "ghcr.io/openhands/agent-server:latest-python"
+DEFAULT_IMAGE: Final = "openhands/agent-server:latest-python"
 """Has the agent server that commands and files go through; any other image needs it too."""
 COMMAND: Final = "/usr/local/bin/openhands-agent-server --port 60000"
 USER: Final = 10001
