@@ -34,11 +34,21 @@ def third_party() -> list[str]:
     return sorted(name for name in required if not name.startswith("openrt-"))
 
 
+def reruns() -> list[str]:
+    """How often a test that failed is run again: OPENRT_TEST_RERUNS, which CI sets.
+
+    The tests talk to real engines and processes on machines that others load; each rerun is printed
+    (RERUN in the summary), and a test that needs one twice is a bug.
+    """
+    count = os.environ.get("OPENRT_TEST_RERUNS", "0")
+    return ["--reruns", count] if int(count) else []
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, with every runtime installed; what this machine lacks is skipped with a reason."""
     session.install(*dependencies("test"), *DISTRIBUTIONS)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *reruns(), *session.posargs)
 
 
 @nox.session
@@ -46,7 +56,7 @@ def core(session: nox.Session) -> None:
     """The core's tests with nothing but the core installed: it knows no runtime."""
     session.install(*dependencies("test"), ".")
     # Here no runtime can be required.
-    session.run("pytest", "tests/core", *session.posargs, env={"OPENRT_REQUIRED_RUNTIMES": None})
+    session.run("pytest", "tests/core", *reruns(), *session.posargs, env={"OPENRT_REQUIRED_RUNTIMES": None})
 
 
 @nox.session
@@ -88,8 +98,19 @@ def agent(session: nox.Session) -> None:
     if unformatted:
         session.error(f"gofmt would change:\n{unformatted}")
     go(session, "vet", "./...")
-    go(session, "test", "-timeout=300s", "-ldflags=-checklinkname=0", *session.posargs, "./...")
+    go_tests(session)
     _compare_builds(session)
+
+
+def go_tests(session: nox.Session) -> None:
+    """The agent's Go tests, again as often as `reruns` says when one fails."""
+    arguments = ["test", "-timeout=300s", "-ldflags=-checklinkname=0", *session.posargs, "./..."]
+    for attempt in range(1 + int((reruns() or ["0"])[-1])):
+        try:
+            return go(session, *arguments)
+        except nox.command.CommandFailed:
+            session.warn(f"RERUN: go test failed at attempt {attempt + 1}")
+    session.error("go test failed at every attempt")
 
 
 @nox.session

@@ -1,30 +1,30 @@
-"""One command in a sandbox of its own, joined to the streams and signals of this process."""
+"""One command in a sandbox, joined to the streams, the terminal and the signals of this process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
+import attrs
+
+from openrt_core import features
 from openrt_core.cli import console
-from openrt_core.errors import CommandNotStartedError, CommandTimedOutError, OpenrtError
+from openrt_core.cli.joining import FAILED, join
+from openrt_core.cli.terminal import Terminal
+from openrt_core.errors import CommandNotStartedError, OpenrtError
 from openrt_core.manager import Manager
-from openrt_core.process import Process
+from openrt_core.models import Command, SandboxHandle, SandboxSpec
 from openrt_core.sandbox import Sandbox
 from openrt_core.settings import Settings, load
 from openrt_core.settings.spec import make_spec
-from openrt_core.streams import InputWriter, OutputReader
 
-TIMED_OUT: Final = 124
-FAILED: Final = 125
 CANNOT_RUN: Final = 126
 NOT_FOUND: Final = 127
-CHUNK: Final = 64 * 1024
 
 
 class Interrupted(KeyboardInterrupt):
@@ -35,64 +35,117 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-def run(
-    argv: Sequence[str],
-    *,
-    runtime: str | None,
-    interactive: bool,
-    timeout: float | None,
-    reporter: console.Reporter,
-    arguments: Mapping[str, Any],
-) -> int:
+@attrs.frozen(kw_only=True)
+class Job:
+    """What is to be run.
+
+    Attributes:
+        argv: program and arguments.
+        runtime: its name; None for the setting RUNTIME.
+        stdin: whether the command gets our stdin.
+        tty: whether it gets a terminal of the size of ours.
+        timeout: seconds; None for SANDBOX_TIMEOUT when that is set, else no limit.
+        command: further arguments of ``Sandbox.start``.
+    """
+
+    argv: Sequence[str]
+    runtime: str | None
+    stdin: bool
+    tty: bool = False
+    timeout: float | None = None
+    command: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+Open = Callable[[Manager, Settings, console.Reporter], contextlib.AbstractContextManager[Sandbox]]
+
+
+def run(job: Job, arguments: Mapping[str, Any]) -> int:
     """Makes a sandbox, runs a command in it, removes it; the exit code.
 
     Args:
-        argv: program and arguments.
-        runtime: its name; None for the setting RUNTIME.
-        interactive: whether the command gets our stdin.
-        timeout: seconds; None for SANDBOX_TIMEOUT when that is set, else no limit.
-        reporter: shows events.
+        job: what to run.
         arguments: of ``make_spec``.
     """
+
+    @contextlib.contextmanager
+    def create(
+        manager: Manager, settings: Settings, reporter: console.Reporter
+    ) -> Iterator[Sandbox]:
+        can = manager.capabilities.features
+        spec = make_spec(settings, features=can, emit=reporter.emit, **arguments)
+        _check(manager, job, spec)
+        if job.tty and "TERM" not in spec.env:
+            spec = attrs.evolve(spec, env={**spec.env, **_term()})
+        with Sandbox.create(manager=manager, spec=spec) as sandbox:
+            try:
+                yield sandbox
+            finally:
+                if sandbox.keep:
+                    console.say(f"The sandbox {sandbox.id} is kept.")
+
+    return _perform(job, create)
+
+
+def execute(job: Job, id: str) -> int:
+    """Runs a command in a sandbox that is there, and leaves it there; the exit code."""
+    env = dict(job.command.get("env") or {})
+    if job.tty:
+        env = {**_term(), **env}
+    with_term = attrs.evolve(job, command={**job.command, "env": env})
+    return _perform(with_term, lambda manager, *_: Sandbox.connect(id, manager=manager))
+
+
+def _perform(job: Job, opened: Open) -> int:
+    reporter = console.Reporter()
+    console.take_logs()
     try:
-        with _signals():
-            settings = load(runtime=runtime)
+        with signals():
+            terminal = Terminal(raw=job.stdin) if job.tty else None
+            settings = load(runtime=job.runtime)
+            timeout = job.timeout
             if timeout is None and settings.is_set("SANDBOX_TIMEOUT"):
                 timeout = settings.core.timeout
-            with _sandbox(runtime, settings, reporter, arguments) as sandbox:
+            manager = Manager.open(job.runtime, settings, emit=reporter.emit)
+            with opened(manager, settings, reporter) as sandbox:
                 reporter.clear()
-                process = sandbox.start(argv, stdin=interactive, timeout=timeout)
-                return _join(process)
+                process = sandbox.start(
+                    job.argv,
+                    stdin=job.stdin,
+                    timeout=timeout,
+                    tty=terminal and terminal.size,
+                    **job.command,
+                )
+                return join(process, terminal)
     except Interrupted as interrupt:
         reporter.clear()
-        for note in getattr(interrupt, "__notes__", ()):
-            console.say(note)
-        return 128 + interrupt.number
+        return interrupted(interrupt)
     except OpenrtError as error:
         reporter.clear()
         return console.failure(error, _code(error))
 
 
-@contextlib.contextmanager
-def _sandbox(
-    runtime: str | None,
-    settings: Settings,
-    reporter: console.Reporter,
-    arguments: Mapping[str, Any],
-) -> Iterator[Sandbox]:
-    manager = Manager.open(runtime, settings, emit=reporter.emit)
-    features = manager.capabilities.features
-    spec = make_spec(settings, features=features, emit=reporter.emit, **arguments)
-    with Sandbox.create(manager=manager, spec=spec) as sandbox:
-        try:
-            yield sandbox
-        finally:
-            if sandbox.keep:
-                console.say(f"The sandbox {sandbox.id} is kept.")
+def _check(manager: Manager, job: Job, spec: SandboxSpec) -> None:
+    """Refuses what this runtime cannot do with a command before a sandbox is made for it."""
+    named = SandboxHandle(runtime=manager.name, id=spec.id, user=spec.user)
+    size = Terminal(raw=False).size if job.tty else None
+    command = Command(argv=tuple(job.argv), stdin=job.stdin, tty=size)
+    features.check_command(manager.name, manager.capabilities.features, named, command)
+
+
+def _term() -> dict[str, str]:
+    name = os.environ.get("TERM")
+    return {"TERM": name} if name else {}
+
+
+def interrupted(interrupt: Interrupted) -> int:
+    """The exit code for it; tells what was left undone."""
+    for note in getattr(interrupt, "__notes__", ()):
+        console.say(note)
+    return 128 + interrupt.number
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """Has the first SIGINT, SIGTERM or SIGHUP raise ``Interrupted``.
 
     Later ones are only told about: by then the sandbox is being removed, and cutting that short
@@ -105,7 +158,7 @@ def _signals() -> Iterator[None]:
         if raised:
             # os.write, for a handler may interrupt a write to the same buffered stream
             with contextlib.suppress(OSError):
-                os.write(2, b"openrt: The sandbox is being removed.\n")
+                os.write(2, b"openrt: The sandbox is being removed." + console.line_end.encode())
             return
         raised = True
         raise Interrupted(number)
@@ -121,96 +174,6 @@ def _signals() -> Iterator[None]:
     finally:
         for ended, handler in before.items():
             signal.signal(ended, handler)
-
-
-def _join(process: Process) -> int:
-    """Carries bytes until the command is over and all of its output is written; the exit code."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    if process.stdin is not None:
-        # A read from a terminal cannot be cut short: it ends with this program.
-        threading.Thread(target=_feed, args=(process.stdin,), daemon=True).start()
-    pumps = [_Pump(process, process.stdout, 1), _Pump(process, process.stderr, 2)]
-    code, note, lost = 0, "", None
-    try:
-        try:
-            code = process.wait().exit_code
-        except CommandTimedOutError as error:
-            code, note = TIMED_OUT, str(error)
-        except OpenrtError as error:
-            lost = error
-        for pump in pumps:
-            pump.join()
-    except BaseException:
-        process.kill()
-        raise
-    if lost is not None:
-        raise lost
-    for pump in pumps:
-        if pump.error is not None:
-            return _unwritten(pump.error)
-    if note:
-        console.say(note)
-    return code
-
-
-def _unwritten(error: OSError) -> int:
-    if isinstance(error, BrokenPipeError):
-        # `openrt run … | head`: nobody reads any more, which is no error of anybody.
-        return 128 + signal.SIGPIPE
-    console.say(f"The output cannot be written: {error}")
-    return FAILED
-
-
-def _feed(stdin: InputWriter) -> None:
-    with contextlib.suppress(BrokenPipeError):  # it ended, or closed its stdin
-        try:
-            while data := os.read(0, CHUNK):
-                stdin.write(data)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            console.say(f"The input cannot be read: {error}")
-        stdin.close()
-
-
-class _Pump(threading.Thread):
-    """Writes one stream of a command to one of our descriptors. When that fails, the command is
-    killed.
-    """
-
-    def __init__(self, process: Process, reader: OutputReader, fd: int) -> None:
-        super().__init__(daemon=True)
-        self.error: OSError | None = None
-        self._process = process
-        self._reader = reader
-        self._fd = fd
-        self.start()
-
-    def run(self) -> None:
-        # the loss of the command is raised by its wait(), too
-        with contextlib.suppress(OpenrtError):
-            for data in self._reader:
-                if self.error is None:
-                    self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            _write(self._fd, data)
-        except OSError as error:
-            # What still comes is read and dropped: its end is told only behind its output.
-            self.error = error
-            self._process.kill()
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            # whoever gave us this descriptor made it non-blocking
-            select.select([], [fd], [])
 
 
 def _code(error: OpenrtError) -> int:

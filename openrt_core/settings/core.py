@@ -18,6 +18,7 @@ class CoreSettings:
         env: what SANDBOX_ENV_X variables set, without the prefix.
         close_delay: seconds that a kept sandbox lingers without a client.
         wrappers: names of wrappers, the outermost first.
+        max_provisioning: how many sandboxes one process makes at once.
     """
 
     runtime: str = setting("RUNTIME")
@@ -39,3 +40,4 @@ class CoreSettings:
     keep: bool = setting("SANDBOX_KEEP_RUNTIME_ALIVE")
     close_delay: float = setting("SANDBOX_CLOSE_DELAY")
     wrappers: tuple[str, ...] = setting("OPENRT_WRAPPERS")
+    max_provisioning: int = setting("OPENRT_MAX_PROVISIONING")

@@ -30,6 +30,12 @@ def _above_zero(value: float) -> float:
     return value
 
 
+def _at_least_1(value: int) -> int:
+    if value < 1:
+        raise ValueError
+    return value
+
+
 def _uid(value: int) -> int:
     # 2**32 - 1 is (uid_t) -1, which chown(2) and setreuid(2) read as "leave it"
     if not 0 <= value < 2**32 - 1:
@@ -144,6 +150,11 @@ _VARIABLES = (
     Variable(
         name="OPENRT_WRAPPERS", kind="list", default=(), example="audit,policy", owner=CORE,
         user_only=True, help="Installed wrappers around every hook; the first is the outermost.",
+    ),
+    Variable(
+        name="OPENRT_MAX_PROVISIONING", kind="int", default=8, example="2", owner=CORE,
+        convert=_at_least_1, takes="a whole number, 1 or more",
+        help="How many sandboxes one process makes at once; the others wait for their turn.",
     ),
     # What a runtime honours when it declares it ---
     Variable(

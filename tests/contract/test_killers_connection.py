@@ -39,6 +39,7 @@ def test_without_its_defence_a_forged_message_is_believed(tmp_path, monkeypatch)
         # As the agent's own user: a switch of users would hide the agent's memory after all.
         sandbox.start(killers.forgery(1))
         result = sibling.wait(killers.PATIENCE)
+        assert sibling.stdout is not None
         assert (result.exit_code, sibling.stdout.read()) == (77, b"forged\n")
     with runtime.create() as sandbox, pytest.raises(AssertionError):
         cannot_be_impersonated(sandbox, None)

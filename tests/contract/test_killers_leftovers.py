@@ -25,17 +25,21 @@ class Boom(Exception):
 
 
 class Noticing:
-    """A wrapper that keeps the ids of what is made, and tells when that has begun."""
+    """A wrapper that keeps the ids of what is made, and tells when that began and was over."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.begun = threading.Event()
+        self.over = threading.Event()
 
     @hookimpl(wrapper=True)
     def openrt_provision(self, spec):
         self.ids.append(spec.id)
         self.begun.set()
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            self.over.set()
 
 
 @pytest.fixture
@@ -108,8 +112,11 @@ def runs(sandbox, mark) -> bool:
 # Ctrl-C and cancellation --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["id", "started"], ids=["inside create", "inside exec"])
-def test_ctrl_c_leaves_nothing(runtime, watch, moment):
+@pytest.mark.parametrize("moment", ["id", "greeting", "started"])
+def test_ctrl_c_leaves_nothing(runtime, watch, offered, moment):
+    """At the beginning of create, near its end, and inside exec."""
+    if moment == "greeting":
+        offered("kill_tree")  # it is the agent that is greeted
     with sleeper(runtime) as client:
         id = client.expect("id")[0]
         client.expect(moment)
@@ -128,12 +135,14 @@ def test_a_cancelled_create_leaves_nothing(runtime, watch, noticing):
 
     async def main():
         making = asyncio.create_task(AsyncSandbox.create(manager=manager, **runtime.defaults({})))
-        await asyncio.to_thread(noticing.begun.wait)
+        await asyncio.to_thread(noticing.begun.wait, killers.PATIENCE)
         making.cancel()
         with pytest.raises(asyncio.CancelledError):
             await making
 
     asyncio.run(main())
+    # It goes on by itself; before that, nothing being there would mean nothing.
+    assert noticing.over.wait(killers.PATIENCE)
     watch.expect_nothing(*noticing.ids)
 
 
@@ -160,9 +169,9 @@ def test_a_cancelled_exec_leaves_nothing(runtime, watch, noticing):
 
 MOMENTS = {
     # When it says "id" it has not yet made anything, or is about to: each time another moment.
-    "local": ("id", "id", "created", "started") * 5,
+    "local": ("id", "greeting", "created", "started") * 5,
     # Between the engine's create and start nothing ends a container but a prune.
-    "docker": ("created", "started") * 10,
+    "docker": ("greeting", "created", "started", "started") * 5,
     "modal": ("created", "started", "started"),
 }
 AT_ONCE = 5

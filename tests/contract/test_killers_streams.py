@@ -61,9 +61,12 @@ def test_an_unread_command_holds_up_nobody(shared, offered):
 def test_without_credit_unread_output_fills_the_memory(tmp_path, monkeypatch):
     everything = property(lambda process: 1 << 40)
     monkeypatch.setattr("openrt_core.process.Process.window", everything)
-    with runtimes.opened("local", tmp_path) as runtime, runtime.create() as sandbox:
-        with pytest.raises(AssertionError, match="kept in memory"):
-            unread_output_harms_nobody(sandbox)
+    with (
+        runtimes.opened("local", tmp_path) as runtime,
+        runtime.create() as sandbox,
+        pytest.raises(AssertionError, match="kept in memory"),
+    ):
+        unread_output_harms_nobody(sandbox)
 
 
 # A client that is stopped -------------------------------------------------------------------------

@@ -6,12 +6,11 @@ What they print, a line at a time, tells how far they are: first `id ID`, where 
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import os
 import pathlib
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from openrt_core import Sandbox
@@ -42,10 +41,19 @@ class Announcer:
         return process
 
 
-def create(runtime: str, image: str) -> Sandbox:
-    """A sandbox whose life is announced."""
+def create(runtime: str, image: str, lease: str = "") -> Sandbox:
+    """A sandbox whose life is announced. ``lease`` is the agent's, instead of ten minutes."""
+    from openrt_agent import AgentClient
     from openrt_core.hook_calls import Wrapper
 
+    greet = AgentClient.open
+    given: dict[str, Any] = {"lease": float(lease)} if lease else {}
+
+    def open(*arguments: Any, **options: Any) -> AgentClient:
+        say("greeting")
+        return greet(*arguments, **options, **given)
+
+    AgentClient.open = open  # type: ignore[method-assign]
     manager = Manager.open(runtime, wrappers=[Wrapper("announcer", Announcer())])
     if image:
         return Sandbox.create(manager=manager, image=image)
@@ -77,29 +85,21 @@ def run_guest(runtime: str, id: str, *faults: str) -> None:
 
 def attach_again() -> None:
     """Takes a defence out: a second client shares the first one's stream."""
-    import openrt_docker.plugin as plugin
     from openrt_docker import container
+    from openrt_docker.attach import EngineEndpoint
+    from openrt_docker.plugin import DockerRuntime
 
-    def join(self: plugin.DockerRuntime, handle: Any) -> Any:
+    def join(self: DockerRuntime, handle: Any) -> Any:
         ends = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         api = self._engine.client().api
-        return plugin.EngineEndpoint(api.attach_socket(container.name(handle.id), ends))
+        return EngineEndpoint(api.attach_socket(container.name(handle.id), ends))
 
-    plugin.DockerRuntime.join = join  # type: ignore[method-assign]
+    DockerRuntime.join = join  # type: ignore[method-assign]
 
 
 def run_sleeper(runtime: str, image: str, mark: str, lease: str = "") -> None:
-    """Makes a sandbox and waits in a command for ever. Ctrl-C ends it in Python's own way.
-
-    ``lease`` in seconds is the agent's, instead of ten minutes.
-    """
-    if lease:
-        from openrt_agent import AgentClient
-
-        AgentClient.open = functools.partial(  # type: ignore[method-assign]
-            AgentClient.open, lease=float(lease)
-        )
-    with create(runtime, image) as sandbox:
+    """Makes a sandbox and waits in a command for ever. Ctrl-C ends it in Python's own way."""
+    with create(runtime, image, lease) as sandbox:
         say("created")
         sandbox.exec(f"echo started; sleep {mark}", timeout=None)
 
@@ -142,7 +142,11 @@ def follow_the_test() -> None:
         os._exit(3)
 
 
-RUNS = {"guest": run_guest, "sleeper": run_sleeper, "reader": run_reader}
+RUNS: dict[str, Callable[..., None]] = {
+    "guest": run_guest,
+    "sleeper": run_sleeper,
+    "reader": run_reader,
+}
 
 if __name__ == "__main__":
     if sys.argv[1] != "guest":
