@@ -56,7 +56,9 @@ def core(session: nox.Session) -> None:
     """The core's tests with nothing but the core installed: it knows no runtime."""
     session.install(*dependencies("test"), ".")
     # Here no runtime can be required.
-    session.run("pytest", "tests/core", *reruns(), *session.posargs, env={"OPENRT_REQUIRED_RUNTIMES": None})
+    session.run(
+        "pytest", "tests/core", *reruns(), *session.posargs, env={"OPENRT_REQUIRED_RUNTIMES": None}
+    )
 
 
 @nox.session
