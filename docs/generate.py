@@ -1,6 +1,6 @@
 """Writes the documents that are made from the code: ``python docs/generate.py``.
 
-A test fails when one of them is stale (tests/core/test_settings_docs.py).
+A test fails when one of them is stale (tests/core/test_docs.py).
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import pathlib
 from collections.abc import Callable
+
+import reference
 
 from openrt_core.settings import TABLE, Variable
 from openrt_core.settings.values import takes
@@ -112,7 +114,12 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"settings.md": settings}
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "cli.md": reference.commands,
+    "errors.md": reference.errors,
+    "hooks.md": reference.hooks,
+}
 """The text of each document, by its name in this folder."""
 
 

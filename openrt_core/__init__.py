@@ -52,9 +52,13 @@ if TYPE_CHECKING:
     from openrt_core.plugin import RuntimeContext as RuntimeContext
     from openrt_core.plugin import WrapperContext as WrapperContext
     from openrt_core.plugin import hookimpl as hookimpl
+    from openrt_core.pool import AsyncPool as AsyncPool
+    from openrt_core.pool import Pool as Pool
     from openrt_core.process import Controls as Controls
     from openrt_core.process import Process as Process
     from openrt_core.sandbox import Sandbox as Sandbox
+    from openrt_core.shell import AsyncShell as AsyncShell
+    from openrt_core.shell import Shell as Shell
 
 # Where each public name lives: a module is imported when one of its names is used, so that
 # `openrt --help` is fast.
@@ -106,8 +110,10 @@ _MODULES = {
         "Usage",
     ),
     "openrt_core.plugin": ("RuntimeContext", "WrapperContext", "hookimpl"),
+    "openrt_core.pool": ("AsyncPool", "Pool"),
     "openrt_core.process": ("Controls", "Process"),
     "openrt_core.sandbox": ("Sandbox",),
+    "openrt_core.shell": ("AsyncShell", "Shell"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

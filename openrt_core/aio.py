@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from openrt_core import executors
+from openrt_core import executors, provisioning
+from openrt_core.background import AsyncBackground
 from openrt_core.base import (
     KILL_WAIT,
     CommandArguments,
-    SandboxBase,
     SpecArguments,
     checked,
     encoded,
@@ -23,11 +23,17 @@ from openrt_core.files import AsyncFiles
 from openrt_core.manager import Manager
 from openrt_core.models import ExecResult, OutputMode, SandboxHandle, SandboxSpec, SandboxStatus
 from openrt_core.process import Process
+from openrt_core.waiting import future_waker
+
+if TYPE_CHECKING:
+    from openrt_core.shell import AsyncShell
+    from openrt_core.shell_base import ShellArguments
 
 T = TypeVar("T")
+Handles = list[SandboxHandle]  # inside the class `list` is the method
 
 
-class AsyncSandbox(SandboxBase):
+class AsyncSandbox(AsyncBackground):
     """A sandbox, for async code. Made by ``create`` or ``connect``; an async context manager.
 
     Hooks run in threads, with the context variables of the caller. Waiting for a command takes
@@ -52,12 +58,19 @@ class AsyncSandbox(SandboxBase):
     ) -> AsyncSandbox:
         """As ``Sandbox.create``. When cancelled, what it makes is removed once it is there."""
 
-        def make() -> AsyncSandbox:
+        def prepare() -> tuple[Manager, SandboxSpec, int]:
             used = manager or Manager.open(runtime)
-            made = make_spec(used, spec, arguments)
-            return cls(used, used.create(made), keep=made.keep)
+            limit = used.settings.core.max_provisioning
+            return used, make_spec(used, spec, arguments), limit
 
-        return await _run("provision", make, abandoned=_remove)
+        used, made, limit = await _run("provision", prepare)
+        ticket = await _placed(limit)
+
+        def make() -> AsyncSandbox:
+            with ticket.entered():
+                return cls(used, used.create(made), keep=made.keep)
+
+        return await _run("provision", make, abandoned=_remove, over=ticket.release)
 
     @classmethod
     async def connect(
@@ -70,6 +83,17 @@ class AsyncSandbox(SandboxBase):
             return cls(used, used.connect(id), keep=True)
 
         return await _run("provision", join)
+
+    @classmethod
+    async def list(
+        cls,
+        labels: Mapping[str, str] | None = None,
+        runtime: str | None = None,
+        *,
+        manager: Manager | None = None,
+    ) -> Handles:
+        """As ``Sandbox.list``."""
+        return await _run("call", lambda: (manager or Manager.open(runtime)).list(labels))
 
     async def exec(
         self,
@@ -103,10 +127,11 @@ class AsyncSandbox(SandboxBase):
         *,
         stdin: bool = False,
         output: OutputMode = OutputMode.STREAM,
+        background: bool = False,
         **arguments: Unpack[CommandArguments],
     ) -> Process:
         """As ``Sandbox.start``. The process can be awaited."""
-        return await self._start(cmd, arguments, stdin=stdin, output=output)
+        return await self._start(cmd, arguments, stdin=stdin, output=output, background=background)
 
     async def _start(
         self,
@@ -115,18 +140,47 @@ class AsyncSandbox(SandboxBase):
         *,
         stdin: bool,
         output: OutputMode,
+        background: bool = False,
     ) -> Process:
         handle = self.open_handle()
 
         def start() -> Process:
-            command = self._command(cmd, arguments, stdin=stdin, output=output)
+            command = self._command(
+                cmd, arguments, stdin=stdin, output=output, background=background
+            )
             return self.manager.start(handle, command, self._budget)
 
         return await _run("call", start, abandoned=Process.kill)
 
+    async def shell(self, **arguments: Unpack[ShellArguments]) -> AsyncShell:
+        """As ``Sandbox.shell``."""
+        from openrt_core.shell import AsyncShell
+
+        return await AsyncShell.open(self, arguments)
+
     async def status(self) -> SandboxStatus:
         """As ``Sandbox.status``."""
         return await _run("call", lambda: self.manager.status(self.handle))
+
+    async def pause(self) -> bool:
+        """As ``Sandbox.pause``."""
+        handle = self.open_handle()
+        return await _run("call", lambda: self.manager.pause(handle))
+
+    async def resume(self) -> bool:
+        """As ``Sandbox.resume``."""
+        handle = self.open_handle()
+        return await _run("call", lambda: self.manager.resume(handle))
+
+    async def snapshot(self, name: str) -> str:
+        """As ``Sandbox.snapshot``."""
+        handle = self.open_handle()
+        return await _run("provision", lambda: self.manager.snapshot(handle, name))
+
+    async def expose(self, port: int) -> str:
+        """As ``Sandbox.expose``."""
+        handle = self.open_handle()
+        return await _run("call", lambda: self.manager.expose(handle, port))
 
     async def kill(self) -> bool:
         """As ``Sandbox.kill``. It goes on to its end when it is cancelled."""
@@ -138,8 +192,12 @@ class AsyncSandbox(SandboxBase):
         if self._closed:
             return
         self._closed = True
-        if not self.keep:
-            await _run("teardown", lambda: self.manager.teardown(self.handle))
+        manager = self.manager
+        end = manager.disconnect if self.keep else manager.teardown
+        await _run("teardown", lambda: end(self.handle))
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await _run("call", function)
 
     async def __aenter__(self) -> AsyncSandbox:
         return self
@@ -168,11 +226,19 @@ async def _run(
     kind: executors.Kind,
     function: Callable[[], T],
     abandoned: Callable[[T], object] | None = None,
+    over: Callable[[], object] | None = None,
 ) -> T:
-    """Runs a function in a thread. Cancelled, it goes on; ``abandoned`` then gets its result."""
+    """Runs a function in a thread. Cancelled, it goes on; ``abandoned`` then gets its result.
+
+    ``over`` is called once it has ended, or when it will never begin.
+    """
     try:
         future = executors.submit(kind, function)
+        if over is not None:
+            future.add_done_callback(lambda _: over())
     except RuntimeError:
+        if over is not None:
+            over()
         if kind != "teardown":
             raise
         # The interpreter is going down and takes no more threads; it must be done all the same.
@@ -184,6 +250,19 @@ async def _run(
         if abandoned is not None and not future.cancel():
             future.add_done_callback(lambda done: _abandon(done, abandoned))
         raise
+
+
+async def _placed(limit: int) -> provisioning.Ticket:
+    """A place among those who make sandboxes, waited for without a thread."""
+    future, wake = future_waker(asyncio.get_running_loop())
+    ticket = provisioning.Ticket(limit, wake)
+    try:
+        ticket.ask()
+        await future
+    except BaseException:
+        ticket.release()
+        raise
+    return ticket
 
 
 def _abandon(done: Future[T], abandoned: Callable[[T], object]) -> None:

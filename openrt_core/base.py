@@ -34,6 +34,8 @@ class SpecArguments(TypedDict, total=False):
     """
 
     image: str | None
+    image_commands: Sequence[str] | None
+    image_rebuild: bool | None
     volumes: str | Sequence[str | Mount] | None
     env: Mapping[str, str] | None
     secrets: Mapping[str, str] | None
@@ -85,7 +87,13 @@ def make_spec(manager: Manager, spec: SandboxSpec | None, arguments: SpecArgumen
         from openrt_core.settings.spec import make_spec as from_settings
 
         features = manager.capabilities.features
-        return from_settings(manager.settings, features=features, **given)
+        return from_settings(
+            manager.settings,
+            features=features,
+            emit=manager.emit,
+            runtime=manager.name,
+            **given,
+        )
     if given:
         raise SettingError(f"spec= leaves no room for {', '.join(sorted(given))}.", hint="")
     return spec
@@ -157,6 +165,7 @@ class SandboxBase:
         *,
         stdin: bool,
         output: OutputMode,
+        background: bool = False,
     ) -> Command:
         if isinstance(cmd, (bytes, Mapping)) or not isinstance(cmd, (str, Sequence)):
             raise SettingError("A command is a str for the shell, or a sequence of str.", hint="")
@@ -165,12 +174,12 @@ class SandboxBase:
         values["cwd"] = posixpath.join(self.handle.workdir, values.get("cwd") or "")
         values["cwd"] = values["cwd"].rstrip("/") or "/"
         if "timeout" not in values:
-            values["timeout"] = self._time_limit()
+            values["timeout"] = None if background else self._time_limit()
         argv: tuple[str, ...] = ("/bin/sh", "-c", cmd) if isinstance(cmd, str) else tuple(cmd)
         unknown = set(values) - {a.name for a in attrs.fields(Command)}
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
-        return Command(argv=argv, stdin=stdin, output=output, **values)
+        return Command(argv=argv, stdin=stdin, output=output, background=background, **values)
 
     def _time_limit(self) -> float:
         if self._default_timeout is None:

@@ -49,6 +49,7 @@ _REASONS: Final = (
     ("disk quota exceeded", errno.EDQUOT),
     ("quota exceeded", errno.EDQUOT),
     ("not a regular file", errno.EINVAL),
+    ("input/output error", errno.EIO),
 )
 
 
@@ -95,7 +96,7 @@ class ExecFiles:
         if self.stdin:
             self._do(handle, scripts.WRITE, arguments, user, data=data)
         elif len(data) <= ARGUMENT_BYTES:
-            self._do(handle, scripts.WRITE_ARGUMENT, (*arguments, _octal(data)), user)
+            self._do(handle, scripts.WRITE_ARGUMENT, (*arguments, octal(data)), user)
         else:
             self._write_in_parts(handle, arguments, data, user)
         return len(data)
@@ -106,7 +107,7 @@ class ExecFiles:
         self._do(handle, scripts.WRITE_BEGIN, arguments, user)
         try:
             for part in _parts(data):
-                self._do(handle, scripts.WRITE_PART, (*arguments, _octal(part)), user)
+                self._do(handle, scripts.WRITE_PART, (*arguments, octal(part)), user)
             self._do(handle, scripts.WRITE_END, arguments, user)
         except BaseException:
             # What went wrong before is what the user has to see.
@@ -165,6 +166,7 @@ class ExecFiles:
         *,
         stdin: bool = False,
         output: OutputMode = OutputMode.CAPTURE,
+        timeout: float | None = FILE_TIMEOUT,
     ) -> Process:
         argv: tuple[str, ...] = ("/bin/sh", "-c", script, "openrt", *arguments)
         env: dict[str, str] = {"LC_ALL": "C"}
@@ -174,7 +176,7 @@ class ExecFiles:
             cwd="/",
             user=user,
             stdin=stdin,
-            timeout=FILE_TIMEOUT,
+            timeout=timeout,
             output=output,
         )
         return self._run(handle, command)
@@ -186,8 +188,11 @@ class ExecFiles:
         arguments: tuple[str, ...],
         user: User,
         data: bytes | None = None,
+        timeout: float | None = FILE_TIMEOUT,
     ) -> ExecResult:
-        process = self._start(handle, script, arguments, user, stdin=data is not None)
+        process = self._start(
+            handle, script, arguments, user, stdin=data is not None, timeout=timeout
+        )
         try:
             if data is not None:
                 process.feed_input(data)
@@ -200,7 +205,8 @@ class ExecFiles:
         return result
 
 
-def _octal(data: bytes) -> str:
+def octal(data: bytes) -> str:
+    """Bytes as the shell's printf takes them."""
     return "".join(f"\\{byte:03o}" for byte in data)
 
 
@@ -209,11 +215,17 @@ def _parts(data: bytes) -> Iterator[bytes]:
         yield data[start : start + ARGUMENT_BYTES]
 
 
+def reason(complaint: str) -> int | None:
+    """The number of the module errno that a tool's complaint ends with."""
+    text = complaint.rstrip().lower()
+    return next((number for ending, number in _REASONS if text.endswith(ending)), None)
+
+
 def _fail(status: int, complaint: bytes, path: str) -> NoReturn:
     text = complaint.decode("utf-8", "replace").rstrip()
-    for ending, number in _REASONS:
-        if text.lower().endswith(ending):
-            raise file_error(number, path)
+    number = reason(text)
+    if number is not None:
+        raise file_error(number, path)
     if status == 127:
         raise file_error(errno.ENOSYS, path, "The image lacks a tool that file operations need")
     last = "".join(c if c.isprintable() else "?" for c in text[-200:])

@@ -11,12 +11,12 @@ from typing import Final
 COMPLAINT_BYTES: Final = 4096
 """Bytes of a failed script's stderr that are looked at."""
 
-_FAIL: Final = """
+FAIL: Final = """
 fail() { printf 'openrt: %s\\n' "$1" >&2; exit 1; }
 """
 _NUMBERS: Final = "%f %s %Y %u %g"
 
-READ: Final = f"""{_FAIL}
+READ: Final = f"""{FAIL}
 # A FIFO or a device may never end.
 if [ -e "$1" ] && [ ! -f "$1" ] && [ ! -d "$1" ]; then fail 'Not a regular file'; fi
 exec cat "$1"
@@ -24,7 +24,7 @@ exec cat "$1"
 
 # Arguments: path, a random word, mode or "". A link is followed once; then a new file in its folder
 # takes its place.
-_RESOLVE: Final = f"""{_FAIL}
+RESOLVE: Final = f"""{FAIL}
 p=$1 mode=$3
 if [ -L "$p" ]; then
   link=$(readlink -n "$p" && printf x) || exit
@@ -34,7 +34,7 @@ fi
 folder=${{p%/*}}
 new=$folder/.openrt-$2
 """
-_BEGIN: Final = """
+BEGIN: Final = """
 [ -d "$p" ] && fail 'Is a directory'
 if [ ! -d "${folder:-/}" ]; then
   [ -e "$folder" ] && fail 'Not a directory'
@@ -44,10 +44,10 @@ fi
 umask 077
 (set -C; : >"$new") || exit
 """
-_REMOVE_AT_END: Final = """
+REMOVE_AT_END: Final = """
 trap 'rm -f "$new"' EXIT
 """
-_FINISH: Final = """
+FINISH: Final = """
 if [ -f "$p" ] && [ -z "$mode" ]; then mode=$(stat -c %a "$p") || exit; fi
 chmod "${mode:-644}" "$new" || exit
 # What is mounted by itself cannot be replaced, and a device or a FIFO is not meant to be.
@@ -60,14 +60,14 @@ _PRINT: Final = """
 printf "$4" >>"$new" || exit
 """
 
-WRITE: Final = f"""{_RESOLVE}{_BEGIN}{_REMOVE_AT_END}
+WRITE: Final = f"""{RESOLVE}{BEGIN}{REMOVE_AT_END}
 cat >"$new" || exit
-{_FINISH}"""
-WRITE_ARGUMENT: Final = f"{_RESOLVE}{_BEGIN}{_REMOVE_AT_END}{_PRINT}{_FINISH}"
-WRITE_BEGIN: Final = f"{_RESOLVE}{_BEGIN}"
-WRITE_PART: Final = f"{_RESOLVE}{_PRINT}"
-WRITE_END: Final = f"{_RESOLVE}{_REMOVE_AT_END}{_FINISH}"
-WRITE_UNDO: Final = f"""{_RESOLVE}
+{FINISH}"""
+WRITE_ARGUMENT: Final = f"{RESOLVE}{BEGIN}{REMOVE_AT_END}{_PRINT}{FINISH}"
+WRITE_BEGIN: Final = f"{RESOLVE}{BEGIN}"
+WRITE_PART: Final = f"{RESOLVE}{_PRINT}"
+WRITE_END: Final = f"{RESOLVE}{REMOVE_AT_END}{FINISH}"
+WRITE_UNDO: Final = f"""{RESOLVE}
 rm -f "$new"
 """
 
@@ -80,7 +80,7 @@ exec stat -L -c '{_NUMBERS}' "$1"
 """
 
 # The shell's own patterns know all names; stat takes them in batches that fit an argument list.
-LIST: Final = f"""{_FAIL}
+LIST: Final = f"""{FAIL}
 command -v stat >/dev/null || exit 127
 ls -d "$1/." >/dev/null || exit
 cd -P "$1" || exit
@@ -117,7 +117,7 @@ exec rmdir "$1"
 """
 
 # mv alone would move into a folder that is at the target.
-RENAME: Final = f"""{_FAIL}{_MUST_EXIST}
+RENAME: Final = f"""{FAIL}{_MUST_EXIST}
 if [ -d "$1" ] && [ ! -L "$1" ]; then
   if [ -L "$2" ] || {{ [ -e "$2" ] && [ ! -d "$2" ]; }}; then fail 'Not a directory'; fi
   [ "$1" -ef "$2" ] && exit 0
@@ -130,7 +130,7 @@ exec mv -f "$1" "$2"
 """
 
 # Arguments: path, mode, "p" with parents, "e" when it may exist.
-MAKE_DIRECTORY: Final = f"""{_FAIL}
+MAKE_DIRECTORY: Final = f"""{FAIL}
 if [ -d "$1" ]; then
   [ "$4" ] && exit 0
   fail 'File exists'

@@ -30,7 +30,7 @@ _NETWORKS: Final = {"none": "network_none", "host": "network_host"}
 
 
 def check_spec(runtime: str, features: frozenset[str], spec: SandboxSpec) -> None:
-    """Refuses a spec that needs a feature the runtime does not name.
+    """Refuses a spec that needs a feature or hook that the runtime does not have.
 
     Raises:
         UnsupportedError
@@ -52,6 +52,8 @@ def check_command(
         raise _unsupported(runtime, "input for a command", ("stdin",))
     if command.tty is not None and "tty" not in features:
         raise _unsupported(runtime, "a terminal for a command", ("tty",))
+    if command.background and "background" not in features:
+        raise _unsupported(runtime, "a command in the background", ("background",))
     if command.user not in (None, handle.user) and "user" not in features:
         raise _unsupported(runtime, f"user={command.user!r} for a command", ("user",))
 
@@ -60,6 +62,8 @@ def _needs(spec: SandboxSpec) -> Iterator[tuple[tuple[str, ...], str]]:
     for name in _SAME_NAME:
         if getattr(spec, name) != getattr(_DEFAULT, name):
             yield (name,), name
+    if spec.image_commands:
+        yield ("build_image",), "image_commands"
     if spec.network != "default":
         yield (_NETWORKS.get(spec.network, "network_named"),), f"network={spec.network}"
     for mount in spec.mounts:
@@ -77,6 +81,12 @@ def _mount_needs(mount: Mount) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _unsupported(runtime: str, field: str, needed: tuple[str, ...]) -> UnsupportedError:
+    hint = None
+    if {"bind", "copy", "overlay"} & set(needed):
+        hint = (
+            "Copy what is needed with sandbox.files, or choose another runtime: `openrt runtimes` "
+            "shows which can mount."
+        )
     return UnsupportedError(
-        f"The runtime {runtime!r} cannot do {field} (feature {' or '.join(needed)})."
+        f"The runtime {runtime!r} cannot do {field} (feature {' or '.join(needed)}).", hint=hint
     )

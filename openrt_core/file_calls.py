@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
 from openrt_core.errors import PluginError
+from openrt_core.events import Event, Progress
 from openrt_core.hook_calls import Hooks
 from openrt_core.models import Entry, SandboxHandle
 
 User = int | str | None
+EVENT_BYTES: Final = 8 * 1024 * 1024
+"""A transfer emits an event for each so many bytes."""
 
 
 class FileCalls:
@@ -17,6 +25,7 @@ class FileCalls:
 
     name: str
     hooks: Hooks
+    emit: Callable[[Event], None]
 
     def read_file(self, handle: SandboxHandle, path: str, user: User) -> bytes:
         """The content of a file."""
@@ -77,3 +86,74 @@ class FileCalls:
             exist_ok=exist_ok,
             user=user,
         )
+
+    def upload(
+        self, handle: SandboxHandle, source: str, path: str, user: User, progress: Progress | None
+    ) -> int:
+        """Copies a file or folder of this machine into the sandbox."""
+        event = Event(kind="progress", message=f"upload to {_line(path)}", sandbox=handle.id)
+        told = _Told(self.emit, event, progress)
+        done = self.hooks.call(
+            int,
+            "openrt_upload",
+            handle=handle,
+            source=source,
+            path=path,
+            user=user,
+            progress=told,
+        )
+        told.end(done)
+        return done
+
+    def download(
+        self,
+        handle: SandboxHandle,
+        path: str,
+        target: str,
+        user: User,
+        limit: int,
+        progress: Progress | None,
+    ) -> int:
+        """Copies a file or folder of the sandbox to this machine."""
+        event = Event(kind="progress", message=f"download of {_line(path)}", sandbox=handle.id)
+        told = _Told(self.emit, event, progress)
+        done = self.hooks.call(
+            int,
+            "openrt_download",
+            handle=handle,
+            path=path,
+            target=target,
+            user=user,
+            limit=limit,
+            progress=told,
+        )
+        told.end(done)
+        return done
+
+
+class _Told:
+    """Passes the progress of a transfer on: every step to the caller, some of them as events."""
+
+    def __init__(
+        self, emit: Callable[[Event], None], event: Event, progress: Progress | None
+    ) -> None:
+        self._emit = emit
+        self._event = event
+        self._progress = progress
+        self._next = EVENT_BYTES
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+        if done >= self._next:
+            self._next = done + EVENT_BYTES
+            self._emit(attrs.evolve(self._event, done=done, total=total, unit="bytes"))
+
+    def end(self, done: int) -> None:
+        """It is over: the total is known at last."""
+        self._next = 0
+        self(done, done)
+
+
+def _line(path: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in path)

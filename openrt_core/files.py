@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import builtins
 import errno
-import os
 import posixpath
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from openrt_core.base import SandboxBase, encoded
+from openrt_core.cancelling import UntilCancelled
 from openrt_core.errors import FileMissingError, FileNotDirectoryError, SettingError, file_error
+from openrt_core.events import Progress
+from openrt_core.local_files import Path, checked_path, local_path
 from openrt_core.models import Entry
+from openrt_core.tar_reader import DEFAULT_LIMIT
 
 T = TypeVar("T")
-Path = str | os.PathLike[str]
 User = int | str | None
 
 
@@ -106,11 +108,77 @@ class Files:
         handle = self._sandbox.open_handle()
         self._manager.make_directory(handle, full, mode, parents, exist_ok, user)
 
+    def upload(
+        self,
+        local: Path,
+        remote: Path,
+        *,
+        user: User = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Copies a file or a folder of this machine into the sandbox; see docs/files.md.
+
+        A file goes into ``remote`` when that is a folder. A folder becomes ``remote``, or is merged
+        into the folder that is there. Missing folders above are made. Names, contents, permission
+        bits, times in seconds, empty folders and links as they are; owners are not kept.
+
+        Args:
+            local: what to copy; when it is a link, what that points to.
+            remote: where it goes.
+            user: with whose rights, and whose it will be.
+            progress: called with the bytes of files that are done and, when it is known, their
+                total; what it raises ends the upload. The last call has both.
+
+        Returns:
+            Bytes of the files.
+
+        Raises:
+            FileError: or one of its kinds: of the sandbox.
+            OSError: of this machine: nothing there, no right to read it, a FIFO or a device, a file
+                that changed while it was read.
+            UnsupportedError: a folder, and the runtime cannot feed a command's stdin.
+        """
+        source, path = local_path(local), self._absolute(remote)
+        handle = self._sandbox.open_handle()
+        return self._manager.upload(handle, source, path, user, progress)
+
+    def download(
+        self,
+        remote: Path,
+        local: Path,
+        *,
+        user: User = None,
+        limit: int = DEFAULT_LIMIT,
+        progress: Progress | None = None,
+    ) -> int:
+        """Copies a file or a folder of the sandbox to this machine; see docs/files.md.
+
+        The mirror of ``upload``. What the sandbox sends is not trusted: nothing is written but
+        below ``local``, no link there is followed, and links in what comes are kept as they are and
+        not followed either.
+
+        Args:
+            remote: what to copy; when it is a link, what that points to.
+            local: where it goes.
+            user: with whose rights.
+            limit: bytes, of files with their headers; more is an error.
+            progress: as for ``upload``.
+
+        Returns:
+            Bytes of the files.
+
+        Raises:
+            FileError: or one of its kinds: of the sandbox; ``file.archive`` is the code for what
+                breaks the rules of docs/files.md.
+            OSError: of this machine.
+        """
+        path, target = self._absolute(remote), local_path(local)
+        handle = self._sandbox.open_handle()
+        return self._manager.download(handle, path, target, user, limit, progress)
+
     def _absolute(self, path: Path) -> str:
-        text: Any = os.fspath(path)
-        if not isinstance(text, str) or not text or "\0" in text:
-            raise SettingError(f"{text!r} is no path: a text without NUL.", hint="")
         # ".." stays: what it means depends on the links in the sandbox.
+        text = checked_path(path)
         full = posixpath.join(self._sandbox.workdir, "" if text == "." else text)
         return full.rstrip("/") or "/"
 
@@ -179,6 +247,43 @@ class AsyncFiles:
                 path, mode=mode, parents=parents, exist_ok=exist_ok, user=user
             )
         )
+
+    async def upload(
+        self,
+        local: Path,
+        remote: Path,
+        *,
+        user: User = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """As ``Files.upload``; ``progress`` is called in another thread.
+
+        When it is cancelled it ends at its next step, and cleans up in the background.
+        """
+        until = UntilCancelled(progress)
+        with until:
+            return await self._run(
+                lambda: self._files.upload(local, remote, user=user, progress=until)
+            )
+
+    async def download(
+        self,
+        remote: Path,
+        local: Path,
+        *,
+        user: User = None,
+        limit: int = DEFAULT_LIMIT,
+        progress: Progress | None = None,
+    ) -> int:
+        """As ``Files.download``; ``progress`` is called in another thread.
+
+        When it is cancelled it ends at its next step, and cleans up in the background.
+        """
+        until = UntilCancelled(progress)
+        with until:
+            return await self._run(
+                lambda: self._files.download(remote, local, user=user, limit=limit, progress=until)
+            )
 
 
 def _check_mode(mode: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import pluggy
 
-from openrt_core import hookspecs
+from openrt_core import hookspecs, kept_specs, life_specs
 from openrt_core.errors import PluginError, UnsupportedError
 from openrt_core.models import (
     Attachment,
@@ -36,6 +36,16 @@ RESULTS: Final = MappingProxyType(
         "openrt_teardown": bool,
         "openrt_connect": SandboxHandle,
         "openrt_status": SandboxStatus,
+        "openrt_list": list,
+        "openrt_pause": bool,
+        "openrt_resume": bool,
+        "openrt_snapshot": str,
+        "openrt_expose": str,
+        "openrt_build_image": str,
+        "openrt_disconnect": bool,
+        "openrt_list_commands": list,
+        "openrt_attach": Process,
+        "openrt_forget_command": bool,
         "openrt_read_file": bytes,
         "openrt_write_file": int,
         "openrt_list_files": list,
@@ -43,6 +53,8 @@ RESULTS: Final = MappingProxyType(
         "openrt_remove_file": bool,
         "openrt_rename_file": bool,
         "openrt_make_directory": bool,
+        "openrt_upload": int,
+        "openrt_download": int,
     }
 )
 """What each hook returns. A test holds it against the hookspecs."""
@@ -99,6 +111,8 @@ class Hooks:
         self.features = _check_plugin(name, plugin)
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self._manager.add_hookspecs(life_specs)
+        self._manager.add_hookspecs(kept_specs)
         self._register(plugin, f"runtime {name}", f"The runtime {name!r}")
         self.own = self._check_runtime(plugin)
         self._register(Identity(), "core", "The core")

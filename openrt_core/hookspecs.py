@@ -44,6 +44,12 @@ from openrt_core.models import (
 )
 from openrt_core.plugin import hookspec
 from openrt_core.process import Process
+from openrt_core.transfer_specs import (
+    openrt_download as openrt_download,
+)
+from openrt_core.transfer_specs import (
+    openrt_upload as openrt_upload,
+)
 
 REQUIRED = frozenset({"openrt_mount", "openrt_provision", "openrt_exec", "openrt_teardown"})
 CORE = frozenset({"openrt_prepare", "openrt_prepare_command"})

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from openrt_core import exits, features, hookspecs
+from openrt_core import events, exits, features, hookspecs, provisioning
 from openrt_core.capture import CaptureBudget
 from openrt_core.errors import PluginError, TransportError
-from openrt_core.exec_files import ExecFiles
-from openrt_core.file_calls import FileCalls
+from openrt_core.exec_transfer import ExecTransfer
 from openrt_core.hook_calls import Hooks, Wrapper
+from openrt_core.kept_calls import KeptCalls
 from openrt_core.models import (
     Attachment,
     Capabilities,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from openrt_core.settings import Settings
 
 
-class Manager(FileCalls):
+class Manager(KeptCalls):
     """The only one who calls hooks. Thread-safe; cheap to make; one process can hold several.
 
     Args:
@@ -39,6 +39,10 @@ class Manager(FileCalls):
         wrappers: wrappers around its hooks, the first is the outermost.
         settings: the user's settings, for what is made with this manager; None: they are read when
             they are needed.
+        emit: is told what happens in the core; None: as for ``open``.
+
+    Attributes:
+        emit: tells whoever opened it, and the wrappers that subscribed, of an event.
 
     Raises:
         PluginError: the plugin or a wrapper breaks the contract.
@@ -50,11 +54,14 @@ class Manager(FileCalls):
         plugin: object,
         wrappers: Sequence[Wrapper] = (),
         settings: Settings | None = None,
+        emit: Callable[[Event], None] | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
+        self.emit = events.Emitter.of(emit)
         self.plugin = plugin
         self._settings = settings
-        defaults = ExecFiles(functools.partial(self.start, bare=True))
+        defaults = ExecTransfer(functools.partial(self.start, bare=True))
         self.hooks = Hooks(name, plugin, wrappers, defaults)
         defaults.stdin = "stdin" in self.hooks.features
         core = hookspecs.REQUIRED | hookspecs.CORE
@@ -102,6 +109,8 @@ class Manager(FileCalls):
     def create(self, spec: SandboxSpec) -> SandboxHandle:
         """Makes a sandbox. Whatever goes wrong, and on Ctrl-C, what was made of it is removed.
 
+        Waits while OPENRT_MAX_PROVISIONING others are made in this process.
+
         Raises:
             UnsupportedError: before anything is spent.
             ProvisionError: or one of its kinds.
@@ -111,21 +120,27 @@ class Manager(FileCalls):
             raise PluginError(
                 f"openrt_prepare changed the sandbox's id {spec.id} to {prepared.id}."
             )
-        features.check_spec(self.name, self.hooks.features, prepared)
+        features.check_spec(self.name, self.hooks.features | self.capabilities.hooks, prepared)
         if self.hooks.has("openrt_preflight"):
             self.hooks.call(bool, "openrt_preflight", spec=prepared)
+        prepared = self.with_built_image(prepared)
+        with provisioning.place(self.settings.core.max_provisioning):
+            return self._create(prepared)
+
+    def _create(self, spec: SandboxSpec) -> SandboxHandle:
         named = SandboxHandle(runtime=self.name, id=spec.id)
         try:
             # Before anything is made, so that no moment is left in which a Ctrl-C leaks it.
             exits.add(self.name, spec.id, lambda: self._remove(named))
-            handle = self._provision(prepared)
-            if prepared.keep:
+            handle = self._provision(spec)
+            if spec.keep:
                 exits.discard(self.name, spec.id)
             else:
                 exits.add(self.name, spec.id, lambda: self._remove(handle))
         except BaseException as error:
             self._clean_up(named, error)
             raise
+        self._use(handle.id)
         return handle
 
     def _provision(self, spec: SandboxSpec) -> SandboxHandle:
@@ -146,7 +161,9 @@ class Manager(FileCalls):
             SandboxGoneError: there is none of this id.
         """
         handle = self.hooks.call(SandboxHandle, "openrt_connect", id=id)
-        return self._checked(handle, "openrt_connect", id)
+        self._checked(handle, "openrt_connect", id)
+        self._use(id)
+        return handle
 
     def status(self, handle: SandboxHandle) -> SandboxStatus:
         """The state of a sandbox."""
@@ -161,6 +178,7 @@ class Manager(FileCalls):
 
         def remove() -> bool:
             removed = self.hooks.call(bool, "openrt_teardown", handle=handle)
+            self._unuse(handle.id)
             exits.discard(self.name, handle.id)
             return removed
 

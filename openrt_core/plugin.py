@@ -13,7 +13,13 @@ identity: an attrs class says ``@attrs.define(eq=False)``.
 
 A wrapper is an entry point of the group ``openrt.wrappers`` that names a factory
 ``(WrapperContext) -> plugin``; it implements hooks only as ``@hookimpl(wrapper=True)``
-generators, and is used when OPENRT_WRAPPERS names it.
+generators, and is used when OPENRT_WRAPPERS names it. Its factory reads its own configuration
+(plain environment variables, under a name of its own), and may subscribe to events::
+
+    def create(context: WrapperContext) -> Audit:
+        audit = Audit(os.environ["ACME_AUDIT_LOG"])
+        context.subscribe(audit.event)        # every Event, of the runtime and of the core
+        return audit
 """
 
 from __future__ import annotations
@@ -60,6 +66,7 @@ FEATURES: dict[str, str] = {
     "stdin": "Command.stdin",
     "streams": "stdout and stderr apart",
     "tty": "Command.tty",
+    "background": "Command.background: commands that belong to the sandbox, listed and attached to",
     "kill_tree": "a time limit or kill ends the whole tree and nothing else",
 }
 """Every feature that a runtime may name, with what it stands for."""
@@ -96,6 +103,10 @@ class RuntimeContext:
     state_folder: pathlib.Path
 
 
+def _to_nobody(listener: Callable[[Event], None]) -> None:
+    """For a context that is made by hand: nobody emits anything."""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class WrapperContext:
     """What a wrapper's factory is given.
@@ -104,8 +115,12 @@ class WrapperContext:
         name: the name of its entry point.
         runtime: the name of the runtime that it will be around.
         emit: as for a runtime.
+        subscribe: has a function called with every event that the runtime, the core or another
+            wrapper emits, also with those from before it was loaded. It runs in the thread that
+            emits and must be short. What it raises is logged: it cannot stop what it is told of.
     """
 
     name: str
     runtime: str
     emit: Callable[[Event], None]
+    subscribe: Callable[[Callable[[Event], None]], None] = attrs.field(default=_to_nobody)

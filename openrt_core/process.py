@@ -74,6 +74,7 @@ class Process:
         command: what was asked for.
         pid: its process id inside the sandbox, None until it is known or when the runtime cannot
             say.
+        background_id: of a background command: what ``Sandbox.attach`` takes, from any process.
         stdin: its stdin, when the command has ``stdin=True``.
         stdout, stderr: readers, with ``OutputMode.STREAM`` only, else None.
     """
@@ -81,6 +82,7 @@ class Process:
     def __init__(self, command: Command, budget: CaptureBudget | None = None) -> None:
         self.command = command
         self.pid: int | None = None
+        self.background_id: str | None = None
         self.stdin: InputWriter | None = (
             InputWriter(self._write, self._close_stdin) if command.stdin else None
         )
@@ -251,6 +253,15 @@ class Process:
             with self._lock:
                 if not self._ending:
                     self._captures[0 if stream == STDOUT else 1].add(data)
+
+    def lost(self, stream: int, amount: int) -> None:
+        """So many bytes of STDOUT or STDERR are missing before what comes next."""
+        if self.stdout is not None and self.stderr is not None:
+            (self.stdout if stream == STDOUT else self.stderr).dropped += amount
+        elif self._captures is not None:
+            with self._lock:
+                if not self._ending:
+                    self._captures[0 if stream == STDOUT else 1].dropped += amount
 
     def exited(self, exit: Exit) -> None:
         """It ended. The first of ``exited`` and ``failed`` counts."""

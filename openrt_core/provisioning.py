@@ -1,7 +1,8 @@
 """How many sandboxes one process makes at once (OPENRT_MAX_PROVISIONING): first come, first served.
 
 A sandbox that is made while another is being made (a runtime that stands on another one, a wrapper
-that needs a helper) takes no second place: it would wait for itself.
+that needs a helper) takes no second place: it would wait for itself. "While" goes by the context
+variables, so a thread that a runtime starts without them, and waits for, counts as somebody else.
 """
 
 from __future__ import annotations
@@ -36,14 +37,21 @@ class Ticket:
     def __init__(self, limit: int, ready: Callable[[], None]) -> None:
         self._limit = limit
         self._ready = ready
+        self._outer: Ticket | None = None
 
     @property
     def held(self) -> bool:
-        """Whether it has its place now."""
-        return self in _held
+        """Whether it has its place now, or stands in another one that is held."""
+        return self in _held or (self._outer is not None and self._outer.held)
 
     def ask(self) -> None:
-        """Queues up; ``ready`` may be called before this returns."""
+        """Queues up, unless it stands in a place that is held; ``ready`` may be called before this
+        returns."""
+        outer = _current.get()
+        if outer is not None and outer.held:
+            self._outer = outer
+            self._ready()
+            return
         with _lock:
             _waiting.append(self)
             _admit()
@@ -58,6 +66,7 @@ class Ticket:
             raise
 
     def _release(self) -> None:
+        self._outer = None
         with _lock:
             _held.discard(self)
             with contextlib.suppress(ValueError):
@@ -94,10 +103,6 @@ def place(limit: int) -> Iterator[None]:
     Args:
         limit: how many places there are, 1 or more.
     """
-    current = _current.get()
-    if current is not None and current.held:
-        yield
-        return
     latch = Latch()
     ticket = Ticket(limit, lambda: None if latch.is_set() else latch.set())
     try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
+from openrt_core.background import Background
 from openrt_core.base import (
     KILL_WAIT,
     CommandArguments,
-    SandboxBase,
     SpecArguments,
     checked,
     encoded,
@@ -20,8 +20,14 @@ from openrt_core.manager import Manager
 from openrt_core.models import ExecResult, OutputMode, SandboxHandle, SandboxSpec, SandboxStatus
 from openrt_core.process import Process
 
+if TYPE_CHECKING:
+    from openrt_core.shell import Shell
+    from openrt_core.shell_base import ShellArguments
 
-class Sandbox(SandboxBase):
+Handles = list[SandboxHandle]  # inside the class `list` is the method
+
+
+class Sandbox(Background):
     """A sandbox. Made by ``create`` or ``connect``; a context manager that closes it.
 
     Attributes:
@@ -70,6 +76,26 @@ class Sandbox(SandboxBase):
         manager = manager or Manager.open(runtime)
         return cls(manager, manager.connect(id), keep=True)
 
+    @classmethod
+    def list(
+        cls,
+        labels: Mapping[str, str] | None = None,
+        runtime: str | None = None,
+        *,
+        manager: Manager | None = None,
+    ) -> Handles:
+        """The sandboxes that are there, whoever made them; ``connect`` takes their ids.
+
+        Args:
+            labels: only those that were made with all of these labels; None for every one.
+            runtime: name of the runtime; None for the setting RUNTIME.
+            manager: one that is open already, instead of ``runtime``.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+        """
+        return (manager or Manager.open(runtime)).list(labels)
+
     def exec(
         self,
         cmd: str | Sequence[str],
@@ -110,6 +136,7 @@ class Sandbox(SandboxBase):
         *,
         stdin: bool = False,
         output: OutputMode = OutputMode.STREAM,
+        background: bool = False,
         **arguments: Unpack[CommandArguments],
     ) -> Process:
         """Starts a command and returns at once; as ``exec`` otherwise.
@@ -118,10 +145,29 @@ class Sandbox(SandboxBase):
             cmd: as for ``exec``.
             stdin: whether ``process.stdin`` will be written to.
             output: what becomes of its output.
+            background: whether it belongs to the sandbox and goes on without this process, which
+                ``commands`` and ``attach`` are for. It then has no time limit unless one is given,
+                and no stdin.
             arguments: see ``CommandArguments``.
         """
-        command = self._command(cmd, arguments, stdin=stdin, output=output)
+        command = self._command(cmd, arguments, stdin=stdin, output=output, background=background)
         return self.manager.start(self.open_handle(), command, self._budget)
+
+    def shell(self, **arguments: Unpack[ShellArguments]) -> Shell:
+        """Starts a shell session, whose commands share folder, variables, functions and options.
+
+        Args:
+            arguments: see ``ShellArguments``.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+            CommandNotStartedError: the shell, ``cwd`` or ``user`` is not there.
+            CommandError: the session's folder cannot be made.
+            SandboxGoneError, TransportError
+        """
+        from openrt_core.shell import Shell
+
+        return Shell(self, arguments)
 
     def status(self) -> SandboxStatus:
         """Its state; for one that is gone, with what is known of its end.
@@ -131,17 +177,72 @@ class Sandbox(SandboxBase):
         """
         return self.manager.status(self.handle)
 
+    def pause(self) -> bool:
+        """Stops all that runs in it, its memory kept. A command's time limit goes on meanwhile.
+
+        Returns:
+            True if it ran, False if it was paused already.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+            SandboxGoneError: it has ended.
+        """
+        return self.manager.pause(self.open_handle())
+
+    def resume(self) -> bool:
+        """Lets it run on. True if it was paused, False if it ran already. Raises as ``pause``."""
+        return self.manager.resume(self.open_handle())
+
+    def snapshot(self, name: str) -> str:
+        """Keeps its files, without its mounts, as an image that the user removes.
+
+        Args:
+            name: what the image will be called.
+
+        Returns:
+            The image's reference, for ``Sandbox.create(image=…)``.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+            SandboxGoneError: it has ended.
+            SettingError: no image can have this name.
+            ProvisionError: the image could not be made.
+        """
+        return self.manager.snapshot(self.open_handle(), name)
+
+    def expose(self, port: int) -> str:
+        """Makes a TCP port of it reachable, as long as it is open here.
+
+        Args:
+            port: 1 to 65535; whether something listens there yet does not matter.
+
+        Returns:
+            The URL, without a slash at the end.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+            SettingError: it is no port.
+            SandboxGoneError, TransportError
+        """
+        return self.manager.expose(self.open_handle(), port)
+
     def kill(self) -> bool:
         """Removes it, also one that is kept. True if it was there. Idempotent."""
         self._closed = True
         return self.manager.teardown(self.handle)
 
     def close(self) -> None:
-        """Ends the use of it here: removes it unless it is kept. Idempotent."""
+        """Ends the use of it here: removes it unless it is kept. Idempotent.
+
+        Of a kept one the connection goes, and with it every command that runs and is not in the
+        background.
+        """
         if self._closed:
             return
         self._closed = True
-        if not self.keep:
+        if self.keep:
+            self.manager.disconnect(self.handle)
+        else:
             self.manager.teardown(self.handle)
 
     def __enter__(self) -> Sandbox:

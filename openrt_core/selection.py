@@ -167,9 +167,14 @@ def load(found: Found, settings: Settings | None, emit: Emit = events.report) ->
 
 
 def load_wrappers(
-    names: Sequence[str], runtime: str, emit: Emit = events.report
+    names: Sequence[str], runtime: str, emit: events.Emitter | None = None
 ) -> tuple[Wrapper, ...]:
     """Imports the wrappers of these names and makes them, in their order.
+
+    Args:
+        names: of their entry points, the outermost first.
+        runtime: the name of the runtime that they will be around.
+        emit: what they emit through and may subscribe to; None for one that reports.
 
     Raises:
         PluginError: one is missing, ambiguous, named twice, or cannot be loaded: a policy that is
@@ -180,10 +185,11 @@ def load_wrappers(
     if len(set(names)) < len(names):
         raise PluginError(f"OPENRT_WRAPPERS names a wrapper twice: {', '.join(names)}.")
     every = installed(WRAPPERS)
-    return tuple(_load_wrapper(name, every, runtime, emit) for name in names)
+    emitter = emit or events.Emitter(events.report)
+    return tuple(_load_wrapper(name, every, runtime, emitter) for name in names)
 
 
-def _load_wrapper(name: str, every: Sequence[Found], runtime: str, emit: Emit) -> Wrapper:
+def _load_wrapper(name: str, every: Sequence[Found], runtime: str, emit: events.Emitter) -> Wrapper:
     found = [f for f in every if f.name == name]
     if not found:
         listed = ", ".join(str(f) for f in every) or "none"
@@ -191,7 +197,7 @@ def _load_wrapper(name: str, every: Sequence[Found], runtime: str, emit: Emit) -
     if len(found) > 1:
         distributions = ", ".join(f.distribution for f in found)
         raise PluginError(f"Several distributions offer the wrapper {name!r}: {distributions}.")
-    context = WrapperContext(name=name, runtime=runtime, emit=emit)
+    context = WrapperContext(name=name, runtime=runtime, emit=emit, subscribe=emit.subscribe)
     return Wrapper(name, _made(found[0], f"The wrapper {found[0]}", context))
 
 
@@ -242,20 +248,21 @@ def choose(
     settings: Settings | None,
     wrappers: Sequence[str | Wrapper] | None,
     emit: Emit | None,
-) -> tuple[str, object, tuple[Wrapper, ...], Settings]:
-    """What ``Manager.open`` makes a manager of: name, plugin, wrappers and settings."""
+) -> tuple[str, object, tuple[Wrapper, ...], Settings, events.Emitter]:
+    """What ``Manager.open`` makes a manager of: name, plugin, wrappers, settings and emitter."""
     from openrt_core import settings as settings_module
 
-    emit = emit or events.report
+    emitter = events.Emitter(emit or events.report, remember=True)
     given = settings
     if settings is None:
         settings = settings_module.load(runtime=runtime)
-    found = find(settings.core.runtime if runtime is None else runtime, emit)
+    found = find(settings.core.runtime if runtime is None else runtime, emitter)
     if given is None and settings.core.runtime.rpartition(":")[2] != found.name:
         # An alias: the variables of the runtime that it stands for are the ones that count.
         settings = settings_module.load(runtime=found.name)
     asked = settings.get("OPENRT_WRAPPERS") or () if wrappers is None else wrappers
-    named = load_wrappers([w for w in asked if isinstance(w, str)], found.name, emit)
+    named = load_wrappers([w for w in asked if isinstance(w, str)], found.name, emitter)
+    emitter.loaded()
     by_name = {w.name: w for w in named}
     ordered = tuple(by_name[w] if isinstance(w, str) else w for w in asked)
-    return found.name, load(found, settings, emit), ordered, settings
+    return found.name, load(found, settings, emitter), ordered, settings, emitter

@@ -18,12 +18,17 @@ class OutputReader:
 
     Read by one reader at a time. At the end of the stream reads give ``b""``; when the command
     did not end but was lost, they raise what ``Process.wait`` raises.
+
+    Attributes:
+        dropped: bytes of a background command that are missing so far: it does not wait for its
+            reader.
     """
 
     def __init__(self, credit: Callable[[int], None]) -> None:
         self._lock = threading.Lock()
         self._chunks: deque[bytes] = deque()
         self._ended = False
+        self.dropped = 0
         self._error: Exception | None = None
         self._wake: Callable[[], None] | None = None
         self._credit = credit

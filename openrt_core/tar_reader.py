@@ -8,12 +8,12 @@ that lead out of the folder. Memory is bounded whatever the archive says.
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import attrs
 
+from openrt_core import tar_fields as fields
 from openrt_core.errors import FileError
 
 BLOCK: Final = 512
@@ -48,9 +48,6 @@ _REFUSED: Final = {
     b"S": "a sparse file",
 }
 _EXTRA: Final = {b"L": NAME_BYTES + 1, b"K": NAME_BYTES + 1, b"x": PAX_BYTES, b"g": PAX_BYTES}
-_OCTAL: Final = re.compile(rb" *([0-7]*)[ \0]*")
-_RECORD: Final = re.compile(rb"([1-9][0-9]{0,5}) ([^=\n]+)=")
-_TIME: Final = re.compile(rb"(-?[0-9]{1,12})(?:\.([0-9]*))?")
 _LONGEST: Final = 1 << 40
 """Seconds since the epoch that are taken for a time."""
 
@@ -110,7 +107,7 @@ class TarReader:
     """The members of an archive, in their order, each once.
 
     Args:
-        read: as for ``Source``.
+        source: where it comes from.
         path: what the archive is of, for errors.
         limit: bytes of all files together.
 
@@ -118,30 +115,21 @@ class TarReader:
         FileError: from the iteration; its code is ``file.archive``.
     """
 
-    def __init__(
-        self, read: Callable[[int], bytes], path: str, limit: int = DEFAULT_LIMIT
-    ) -> None:
-        self._source = Source(read)
+    def __init__(self, source: Source, path: str, limit: int = DEFAULT_LIMIT) -> None:
+        self._source = source
         self._path = path
         self._budget = limit
         self._left = 0
         self._padding = 0
 
     def __iter__(self) -> Iterator[Member]:
-        count = 0
-        extras: dict[bytes, bytes] = {}
-        while (header := self._header()) is not None:
-            kind = header[156:157]
-            if kind in _EXTRA:
-                self._extra(header, kind, extras)
-                continue
-            count += 1
-            if count > MEMBERS:
-                raise self.fault(f"has more than {MEMBERS} members", number=errno.EFBIG)
-            yield self._member(header, kind, extras)
-            extras = {}
-        if extras:
-            raise self.fault("ends within a member")
+        try:
+            for count, (header, extras) in enumerate(self._headers(), 1):
+                if count > MEMBERS:
+                    raise self.fault(f"has more than {MEMBERS} members", number=errno.EFBIG)
+                yield self._member(header, extras)
+        except fields.FieldError as error:
+            raise self.fault(str(error)) from None
         self._trailer()
 
     def data(self) -> Iterator[memoryview]:
@@ -163,22 +151,48 @@ class TarReader:
             code="file.archive",
         )
 
+    def _headers(self) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        """Headers of members, each with what extended headers before it hold."""
+        extras: dict[bytes, bytes] = {}
+        while (header := self._header()) is not None:
+            kind = header[156:157]
+            if kind in _EXTRA:
+                if kind in extras:
+                    raise self.fault("has two extended headers for one member")
+                extras[kind] = self._extra(header, _EXTRA[kind])
+            else:
+                yield header, extras
+                extras = {}
+        if extras:
+            raise self.fault("ends within a member")
+
     def _header(self) -> bytes | None:
         """The next header; None at the end."""
         for _ in self.data():
             pass
-        skipped = self._source.exactly(self._padding)
-        block = self._source.exactly(BLOCK)
-        if len(skipped) < self._padding or len(block) < BLOCK:
-            raise self.fault("is cut off")
+        self._take(self._padding)
+        block = self._take(BLOCK)
         self._padding = 0
         if not any(block):
             return None
         # The checksum is counted as if its own field held spaces.
-        if self._octal(block[148:156], "checksum") != sum(block) - sum(block[148:156]) + 8 * 32:
+        if fields.octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
             raise self.fault("is no tar archive")
         self._spend(BLOCK)
         return block
+
+    def _extra(self, header: bytes, most: int) -> bytes:
+        size = fields.number(header[124:136])
+        if not 0 <= size <= most:
+            raise self.fault("has a name or a header that is too long", number=errno.ENAMETOOLONG)
+        self._spend(size)
+        return self._take(size + -size % BLOCK)[:size]
+
+    def _take(self, size: int) -> bytes:
+        taken = self._source.exactly(size) if size else b""
+        if len(taken) < size:
+            raise self.fault("is cut off")
+        return taken
 
     def _trailer(self) -> None:
         left = TRAILER_BYTES
@@ -187,43 +201,33 @@ class TarReader:
             if left < 0 or piece.tobytes().strip(b"\0"):
                 raise self.fault("goes on after its end")
 
-    def _extra(self, header: bytes, kind: bytes, extras: dict[bytes, bytes]) -> None:
-        size = self._number(header[124:136], "size")
-        if size > _EXTRA[kind]:
-            raise self.fault("has a name or a header that is too long", number=errno.ENAMETOOLONG)
-        if kind in extras:
-            raise self.fault("has two extended headers for one member")
-        self._spend(size)
-        padded = size + -size % BLOCK
-        content = self._source.exactly(padded)
-        if len(content) < padded:
-            raise self.fault("is cut off")
-        content = content[:size]
-        extras[kind] = content
-        if kind == b"g" and self._pax(content).keys() & {b"path", b"linkpath", b"size"}:
-            raise self.fault("has one name or size for all members")
-
-    def _member(self, header: bytes, kind: bytes, extras: dict[bytes, bytes]) -> Member:
-        pax = self._pax(extras.get(b"x", b""))
-        name = pax.get(b"path") or _text(extras.get(b"L", b"")) or _name(header)
-        target = pax.get(b"linkpath") or _text(extras.get(b"K", b"")) or _text(header[157:257])
+    def _member(self, header: bytes, extras: dict[bytes, bytes]) -> Member:
+        kind = header[156:157]
+        fields.pax_records(extras.get(b"g", b""), of_all=True)
+        pax = fields.pax_records(extras.get(b"x", b""))
+        name = pax.get(b"path") or fields.text(extras.get(b"L", b"")) or fields.name(header)
+        target = pax.get(b"linkpath") or fields.text(extras.get(b"K", b""))
+        target = target or fields.text(header[157:257])
         if kind not in _KINDS:
             what = _REFUSED.get(kind, f"a member of the unknown type {kind!r}")
             raise self.fault(f"has {what}, which is not taken", name)
         known = _KINDS[kind]
         if known == "file" and name.endswith(b"/"):
             known = "dir"
-        size = self._size(pax[b"size"]) if b"size" in pax else self._number(header[124:136], "size")
-        if size and known != "file":
-            raise self.fault("has content where none belongs", name)
+        size = fields.pax_size(pax[b"size"]) if b"size" in pax else fields.number(header[124:136])
+        mtime = (
+            fields.pax_time(pax[b"mtime"]) if b"mtime" in pax else fields.number(header[136:148])
+        )
+        if size < 0 or (size and known != "file") or abs(mtime) > _LONGEST:
+            raise self.fault("has an impossible size or time", name)
         self._spend(size)
         self._left, self._padding = size, -size % BLOCK
         return Member(
             kind=known,
             parts=self._parts(name),
             size=size,
-            mode=self._octal(header[100:108], "mode") & 0o777,
-            mtime=self._time(header, pax),
+            mode=fields.octal(header[100:108]) & 0o777,
+            mtime=mtime,
             target=self._target(target, name) if known == "link" else b"",
             target_parts=self._parts(target) if known == "hard" else (),
         )
@@ -251,68 +255,3 @@ class TarReader:
         if not target or len(target) > NAME_BYTES or b"\0" in target:
             raise self.fault("has a link with an impossible target", name)
         return target
-
-    # Numbers --------------------------------------------------------------------------------------
-
-    def _octal(self, field: bytes, what: str) -> int:
-        match = _OCTAL.fullmatch(field)
-        if match is None:
-            raise self.fault(f"has a {what} that is no number")
-        return int(match[1] or b"0", 8)
-
-    def _number(self, field: bytes, what: str) -> int:
-        """Octal, or GNU's base 256, never below 0."""
-        if not field[0] & 0x80:
-            return self._octal(field, what)
-        if field[0] & 0x40:
-            raise self.fault(f"has a {what} below 0")
-        return int.from_bytes(bytes((field[0] & 0x3F,)) + field[1:], "big")
-
-    def _size(self, value: bytes) -> int:
-        if not value.isdigit() or len(value) > 20:
-            raise self.fault("has a size that is no number")
-        return int(value)
-
-    def _time(self, header: bytes, pax: dict[bytes, bytes]) -> int:
-        if b"mtime" in pax:
-            match = _TIME.fullmatch(pax[b"mtime"])
-            if match is None:
-                raise self.fault("has a time that is no number")
-            # To the second, downwards.
-            behind = match[1].startswith(b"-") and (match[2] or b"").strip(b"0")
-            seconds = int(match[1]) - (1 if behind else 0)
-        else:
-            field = header[136:148]
-            if field[0] & 0xC0 == 0xC0:
-                seconds = int.from_bytes(field, "big", signed=True)
-            else:
-                seconds = self._number(field, "time")
-        if abs(seconds) > _LONGEST:
-            raise self.fault("has a time that is no time")
-        return seconds
-
-    def _pax(self, content: bytes) -> dict[bytes, bytes]:
-        """The records ``length key=value\\n`` of an extended header."""
-        records: dict[bytes, bytes] = {}
-        at = 0
-        while at < len(content):
-            match = _RECORD.match(content, at)
-            end = at + int(match[1]) if match else 0
-            if match is None or not match.end() < end <= len(content) or content[end - 1] != 10:
-                raise self.fault("has an extended header that cannot be read")
-            if match[2].startswith(b"GNU.sparse"):
-                raise self.fault("has a sparse file, which is not taken")
-            records[match[2]] = content[match.end() : end - 1]
-            at = end
-        return records
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _name(header: bytes) -> bytes:
-    """The name in the header; its prefix is in ustar's only, GNU keeps times there."""
-    name = _text(header[:100])
-    prefix = _text(header[345:500]) if header[257:265] == b"ustar\x0000" else b""
-    return prefix + b"/" + name if prefix else name

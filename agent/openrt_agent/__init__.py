@@ -7,7 +7,7 @@ from openrt_agent.client import AgentClient
 from openrt_agent.endpoint import Endpoint, FdEndpoint, PushEndpoint, SocketEndpoint
 from openrt_agent.messages import Hello
 from openrt_agent.requests import StartRequest
-from openrt_agent.runtime import AgentRuntime
+from openrt_agent.runtime import AgentRuntime, linger_of
 
 __all__ = [
     "SOCKET",
@@ -21,4 +21,5 @@ __all__ = [
     "StartRequest",
     "agent_digest",
     "agent_path",
+    "linger_of",
 ]

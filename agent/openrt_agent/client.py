@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from openrt_agent import wire
+from openrt_agent.background import BackgroundClient, is_command_name, no_background
 from openrt_agent.connection import Connection, Describe
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.file_client import FileClient
 from openrt_agent.messages import AgentError, Hello, clean
-from openrt_agent.operations import Operation
-from openrt_agent.requests import StartRequest
+from openrt_agent.operations import Kind, Operation
+from openrt_agent.requests import StartRequest, to_json
 from openrt_agent.session import Session
 from openrt_core.errors import (
     CommandNotStartedError,
@@ -36,11 +37,13 @@ class AgentClient:
     Attributes:
         hello: what the agent said of itself.
         files: file operations.
+        background: the background commands of the sandbox.
     """
 
     def __init__(self, connection: Connection, hello: Hello) -> None:
         self.hello = hello
         self.files = FileClient(connection)
+        self.background = BackgroundClient(connection)
         self._connection = connection
 
     @classmethod
@@ -50,6 +53,7 @@ class AgentClient:
         *,
         timeout: float,
         lease: float = LEASE,
+        linger: float = 0.0,
         describe: Describe | None = None,
     ) -> AgentClient:
         """Greets the agent behind ``endpoint``, which is closed when this fails.
@@ -58,6 +62,8 @@ class AgentClient:
             endpoint: the way to the agent.
             timeout: seconds for the agent's answer.
             lease: seconds, 5 to 86,400: whoever hears nothing for so long ends the connection.
+            linger: seconds that an agent which this client owns lives on without any client; 0:
+                it ends with this connection.
             describe: asked for a better error when the stream ends unexpectedly, in a thread of
                 its own; what it says within 5 s counts.
 
@@ -66,7 +72,7 @@ class AgentClient:
             TransportError, SandboxGoneError: the stream ended, or no agent of this version
                 answered.
         """
-        session = Session(lease=lease, now=time.monotonic())
+        session = Session(lease=lease, now=time.monotonic(), linger=linger)
         connection = Connection(endpoint, session, describe)
         try:
             connection.send(session.greeting(CLIENT))
@@ -94,21 +100,38 @@ class AgentClient:
             CommandNotStartedError: its arguments and environment are too large.
             SettingError: a text that stands for no bytes.
         """
+        kind: Kind = "command" if request.detach is None else "detached"
+        self._begin(kind, wire.START, request.payload(process.window), process)
+        process.add_stdin_credit(wire.INPUT_CREDIT)
+
+    def attach(self, name: str, offsets: tuple[int, int], process: Process) -> None:
+        """Attaches to a background command; returns at once. What it printed from the offsets on is
+        fed to ``process``, and its end. CommandError goes there when there is none of this name.
+
+        Raises:
+            TransportError, SandboxGoneError
+        """
+        if not is_command_name(name):
+            process.failed(no_background(name))
+            return
+        window = process.window
+        value = {"command": name, "offsets": offsets, "credit": [window, window]}
+        self._begin("detached", wire.ATTACH, to_json(value), process)
+
+    def _begin(self, kind: Kind, frame: int, payload: bytes, process: Process) -> None:
         connection = self._connection
         connection.check()
-        window = process.window
-        payload = request.payload(window)
-        running = _Running(connection, process)
-        operation = connection.session.open("command", running, (window, window))
+        running = _Running(connection, process, attaches=frame == wire.ATTACH)
+        operation = connection.session.open(kind, running, (process.window, process.window))
         running.operation = operation
         # Before START goes out: whoever interrupts this can then kill what may have been started.
         process.attach(running)
-        connection.begin(operation, wire.encode(wire.START, operation.id, payload))
+        connection.begin(operation, wire.encode(frame, operation.id, payload))
         running.cancel_if_asked()
-        process.add_stdin_credit(wire.INPUT_CREDIT)
 
     def close(self) -> None:
-        """Closes the stream; the owner's ends the sandbox. What still runs fails. Idempotent."""
+        """Closes the stream; the owner's ends the sandbox, unless it lingers. What runs here fails.
+        Idempotent."""
         self._connection.close()
 
     def on_closed(self, callback: Callable[[], None]) -> None:
@@ -119,13 +142,14 @@ class AgentClient:
 class _Running(Controls):
     """One command: its process's controls, and the handler of what the agent says about it."""
 
-    __slots__ = ("_cancel", "_connection", "_process", "operation")
+    __slots__ = ("_attaches", "_cancel", "_connection", "_process", "operation")
 
     operation: Operation
 
-    def __init__(self, connection: Connection, process: Process) -> None:
+    def __init__(self, connection: Connection, process: Process, *, attaches: bool) -> None:
         self._connection = connection
         self._process = process
+        self._attaches = attaches
         self._cancel = False
 
     def cancel_if_asked(self) -> None:
@@ -174,6 +198,9 @@ class _Running(Controls):
     def on_output(self, stream: int, data: bytes) -> None:
         self._process.feed(stream, data)
 
+    def on_gap(self, stream: int, amount: int) -> None:
+        self._process.lost(stream, amount)
+
     def on_input_credit(self, amount: int) -> None:
         self._process.add_stdin_credit(amount)
 
@@ -185,7 +212,9 @@ class _Running(Controls):
             # Killed before its program ran: a race that users need not see.
             self._process.exited(Exit(signal=signal.SIGKILL, duration=0.0))
             return
-        self._process.failed(_not_started(self._process.command.argv[0], error))
+        name = self._process.command.argv[0]
+        unknown = self._attaches and error.code == "not_found"
+        self._process.failed(no_background(name) if unknown else _not_started(name, error))
 
     def on_ended(self, result: dict[str, object]) -> None:
         raise AssertionError("the session lets no END of a command through")

@@ -16,6 +16,7 @@ from openrt_agent.operations import (
     Event,
     Exited,
     Failed,
+    Gap,
     Greeted,
     InputCredit,
     Operation,
@@ -240,6 +241,8 @@ class Connection:
                 event.operation.handler.on_started(event.pid)
             case Exited():
                 event.operation.handler.on_exited(event.exit)
+            case Gap():
+                event.operation.handler.on_gap(event.stream, event.amount)
             case InputCredit():
                 event.operation.handler.on_input_credit(event.amount)
             case Failed():

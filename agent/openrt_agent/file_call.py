@@ -98,6 +98,9 @@ class FileCall:
     def on_exited(self, exit: Exit) -> None:
         raise AssertionError("the session lets no EXITED of a file operation through")
 
+    def on_gap(self, stream: int, amount: int) -> None:
+        raise AssertionError("the session lets no GAP of a file operation through")
+
     def on_output(self, stream: int, data: bytes) -> None:
         self.moved_at = time.monotonic()
         if self._given_up:

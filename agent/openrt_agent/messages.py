@@ -7,15 +7,17 @@ import math
 import re
 import struct
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Final, Literal, cast
 
 import attrs
 
 from openrt_agent import wire
 from openrt_agent.wire import Violation
-from openrt_core.models import Entry, EntryType, Exit, Usage
+from openrt_core.models import BackgroundCommand, Entry, EntryType, Exit, Usage
 
 _U32: Final = struct.Struct(">I")
+_GAP: Final = struct.Struct(">BQ")
 _MOST: Final = (1 << 63) - 1
 _ENTRY_TYPES: Final = frozenset({"file", "dir", "link", "other"})
 
@@ -141,9 +143,22 @@ def parse_number(payload: bytes) -> int:
     return number
 
 
+def parse_gap(payload: bytes) -> tuple[int, int]:
+    """The stream and the number of bytes of GAP."""
+    if len(payload) != _GAP.size:
+        raise Violation(f"a gap in {len(payload)} bytes")
+    stream, amount = _GAP.unpack(payload)
+    if stream not in (1, 2) or not 1 <= amount <= _MOST:
+        raise Violation("a gap out of range")
+    return stream, amount
+
+
 def parse_exited(payload: bytes) -> Exit:
     """How a command ended."""
-    value = from_json(payload)
+    return _exit(from_json(payload))
+
+
+def _exit(value: Mapping[str, Any]) -> Exit:
     code = signal = None
     if value.get("exit_code") is not None:
         code = _integer(value, "exit_code", most=255)
@@ -172,6 +187,37 @@ def parse_error(payload: bytes) -> AgentError:
         raise Violation("code is no word")
     number = _integer(value, "errno", most=4095) if "errno" in value else 0
     return AgentError(code=code, message=clean(_text(value, "message", 4096)), errno=number)
+
+
+def parse_commands(value: Mapping[str, Any]) -> list[BackgroundCommand]:
+    """LIST's END."""
+    listed = value.get("commands")
+    if not isinstance(listed, list):
+        raise Violation("a list of commands that is none")
+    return [_background(item) for item in listed]
+
+
+def _background(value: object) -> BackgroundCommand:
+    if not isinstance(value, dict):
+        raise Violation("a command that is no JSON object")
+    id = _text(value, "command", 64)
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", id):
+        raise Violation("a command whose name is no name")
+    output = value.get("output")
+    if not isinstance(output, list) or len(output) != 4:
+        raise Violation("output that is no four offsets")
+    first, end, err_first, err_end = (_integer({"output": n}, "output") for n in output)
+    exited = value.get("exited")
+    if not (first <= end and err_first <= err_end) or not isinstance(exited, (dict, NoneType)):
+        raise Violation("a command that cannot be")
+    return BackgroundCommand(
+        id=id,
+        command=clean(from_bytes(_text(value, "argv", 200))),
+        pid=_integer(value, "pid", most=0xFFFF_FFFF),
+        exit=None if exited is None else _exit(exited),
+        stdout_kept=(first, end),
+        stderr_kept=(err_first, err_end),
+    )
 
 
 def parse_count(value: Mapping[str, Any], key: Literal["size", "count"]) -> int:

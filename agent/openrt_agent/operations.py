@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from openrt_agent import wire
 from openrt_agent.messages import AgentError, Hello
 from openrt_core.errors import OpenrtError
 from openrt_core.models import Exit
 
-Kind = Literal["command", "file"]
+Kind = Literal["command", "detached", "file"]
+"""``detached``: one attachment to a detached command. ``file``: whatever ends with END."""
+
+
+_OVERDRAFTS: Final = {"command": wire.OVERDRAFT, "detached": wire.RING, "file": 0}
 
 
 class Handler(Protocol):
@@ -20,6 +24,9 @@ class Handler(Protocol):
 
     def on_output(self, stream: int, data: bytes) -> None:
         """Output of a command, or bytes of a file."""
+
+    def on_gap(self, stream: int, amount: int) -> None:
+        """So many bytes of a detached command's output are lost before what comes next."""
 
     def on_input_credit(self, amount: int) -> None:
         """So many bytes more may be sent."""
@@ -42,7 +49,8 @@ class Operation:
 
     Attributes:
         id: its number on the connection.
-        kind: which of the two.
+        kind: which of the three.
+        overdraft: output bytes that may come beyond the credit, when a command has ended.
         handler: whoever gets its events; the session only carries it.
         queued: whether its first frame is on its way, so that others may follow.
         started: whether STARTED was seen.
@@ -55,6 +63,7 @@ class Operation:
         "handler",
         "id",
         "kind",
+        "overdraft",
         "owed",
         "queued",
         "started",
@@ -64,6 +73,7 @@ class Operation:
     def __init__(self, id: int, kind: Kind, handler: Handler, window: tuple[int, int]) -> None:
         self.id = id
         self.kind: Kind = kind
+        self.overdraft = _OVERDRAFTS[kind]
         self.handler = handler
         self.queued = False
         self.started = False
@@ -87,6 +97,14 @@ class Output(NamedTuple):
     operation: Operation
     stream: int
     data: bytes
+
+
+class Gap(NamedTuple):
+    """Output of a detached command was lost before what comes next."""
+
+    operation: Operation
+    stream: int
+    amount: int
 
 
 class InputCredit(NamedTuple):
@@ -129,4 +147,4 @@ class Refused(NamedTuple):
     error: AgentError
 
 
-Event = Started | Output | InputCredit | Exited | Failed | Ended | Greeted | Refused
+Event = Started | Output | Gap | InputCredit | Exited | Failed | Ended | Greeted | Refused

@@ -65,6 +65,7 @@ class StartRequest:
         merge: whether stderr goes where stdout goes.
         timeout: seconds, None for no limit.
         grace: seconds between SIGTERM and SIGKILL at the limit.
+        detach: name of the background command that it is to be, None for none.
         rlimits: names of setrlimit(2) in lower case to (soft, hard); -1 is unlimited.
     """
 
@@ -79,6 +80,7 @@ class StartRequest:
     merge: bool = False
     timeout: float | None = None
     grace: float = 0.0
+    detach: str | None = None
     rlimits: Mapping[str, tuple[int, int]] = attrs.field(factory=dict)
 
     @classmethod
@@ -90,6 +92,7 @@ class StartRequest:
         cwd: str | None = None,
         make_cwd: bool = False,
         user: User | None = None,
+        detach: str | None = None,
     ) -> StartRequest:
         """The request for ``command``; ``env`` lies below its own, ``cwd`` is the default."""
         return cls(
@@ -103,6 +106,7 @@ class StartRequest:
             merge=command.merge_stderr,
             timeout=command.timeout,
             grace=command.grace,
+            detach=detach,
         )
 
     def payload(self, window: int) -> bytes:
@@ -130,6 +134,7 @@ class StartRequest:
             "merge": self.merge,
             "timeout": self.timeout,
             "grace": self.grace,
+            "detach": self.detach,
             "rlimits": dict(self.rlimits),
         }
         value.update((key, item) for key, item in optional.items() if item)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
+from typing import Final
 
 from openrt_agent.client import AgentClient
 from openrt_agent.connection import Describe
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.requests import StartRequest, User, user_of
 from openrt_core.errors import UnsupportedError
-from openrt_core.models import Command, Entry, SandboxHandle
+from openrt_core.models import BackgroundCommand, Command, Entry, SandboxHandle, SandboxSpec
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.process import Process
+
+KEEP_LIMIT: Final = 3600.0
+"""Seconds that a kept sandbox lingers when nobody said (as the setting SANDBOX_CLOSE_DELAY)."""
+
+
+def linger_of(spec: SandboxSpec) -> float:
+    """Seconds that the sandbox lives on without a client; 0 for one that is not kept."""
+    if not spec.keep:
+        return 0.0
+    return KEEP_LIMIT if spec.idle_limit is None else spec.idle_limit
 
 
 class AgentRuntime:
@@ -42,6 +54,7 @@ class AgentRuntime:
         *,
         timeout: float,
         env: Mapping[str, str] | None = None,
+        linger: float = 0.0,
         describe: Describe | None = None,
     ) -> AgentClient:
         """Greets the agent of the sandbox ``id`` and uses this connection for it from now on.
@@ -52,12 +65,13 @@ class AgentRuntime:
             timeout: seconds for the agent's answer.
             env: of every command, below the command's own: spec.env and spec.secrets merged. None
                 keeps what was given before.
+            linger: seconds that the sandbox lives on without a client: ``linger_of(spec)``.
             describe: see ``AgentClient.open``.
 
         Raises:
             StartTimeoutError, TransportError, SandboxGoneError
         """
-        client = AgentClient.open(endpoint, timeout=timeout, describe=describe)
+        client = AgentClient.open(endpoint, timeout=timeout, linger=linger, describe=describe)
         with self._lock:
             before = self._clients.get(id)
             self._clients[id] = client
@@ -67,14 +81,16 @@ class AgentRuntime:
             before.close()
         return client
 
-    def release(self, id: str) -> None:
-        """Closes the connection, if there is one, and forgets the environment."""
+    def release(self, id: str) -> bool:
+        """Closes the connection and forgets the environment. Whether there was a connection."""
         with self._lock:
             client = self._clients.pop(id, None)
             self._env.pop(id, None)
             self._joining.pop(id, None)
-        if client is not None:
-            client.close()
+        if client is None:
+            return False
+        client.close()
+        return True
 
     def client(self, handle: SandboxHandle) -> AgentClient:
         """The open connection to the sandbox; when there is none, one that ``join`` makes.
@@ -120,18 +136,45 @@ class AgentRuntime:
     # Hooks -------------------------------------------------------------------------------------
 
     @hookimpl
+    def openrt_disconnect(self, handle: SandboxHandle) -> bool:
+        """Closes the stream; a kept sandbox's agent then lingers."""
+        return self.release(handle.id)
+
+    @hookimpl
     def openrt_exec(self, handle: SandboxHandle, command: Command, process: Process) -> Process:
         """Starts a command; the handle's workdir is made when it is missing."""
         cwd = command.cwd or handle.workdir
+        if command.background:
+            process.background_id = os.urandom(8).hex()
         request = StartRequest.of(
             command,
             env=self._env.get(handle.id),
             cwd=cwd,
             make_cwd=cwd == handle.workdir,
             user=self.agent_user(handle, command.user),
+            detach=process.background_id,
         )
         self.client(handle).start(request, process)
         return process
+
+    @hookimpl
+    def openrt_list_commands(self, handle: SandboxHandle) -> list[BackgroundCommand]:
+        """What the agent remembers."""
+        return self.client(handle).background.list()
+
+    @hookimpl
+    def openrt_attach(
+        self, handle: SandboxHandle, command_id: str, offsets: tuple[int, int], process: Process
+    ) -> Process:
+        """Attaches through this process's connection."""
+        process.background_id = command_id
+        self.client(handle).attach(command_id, offsets, process)
+        return process
+
+    @hookimpl
+    def openrt_forget_command(self, handle: SandboxHandle, command_id: str) -> bool:
+        """Has the agent forget it."""
+        return self.client(handle).background.forget(command_id)
 
     @hookimpl
     def openrt_read_file(self, handle: SandboxHandle, path: str, user: int | str | None) -> bytes:

@@ -20,6 +20,7 @@ from openrt_agent.operations import (
     Event,
     Exited,
     Failed,
+    Gap,
     Greeted,
     Handler,
     InputCredit,
@@ -44,10 +45,12 @@ class Session:
         lease: seconds; the agent gives a client up that was silent for so long, and this side gives
             an agent up that did not answer a PING for so long.
         now: the time.
+        linger: seconds; as the owner, has the agent live on for so long without a client.
     """
 
-    def __init__(self, *, lease: float, now: float) -> None:
+    def __init__(self, *, lease: float, now: float, linger: float = 0.0) -> None:
         self.lease = lease
+        self._linger = linger
         self.hello: Hello | None = None
         self._decoder = wire.Decoder()
         self._operations: dict[int, Operation] = {}
@@ -65,6 +68,8 @@ class Session:
     def greeting(self, client: str) -> bytes:
         """The first frame to send."""
         value = {"protocol": wire.PROTOCOL, "client": client, "lease": self.lease}
+        if self._linger:
+            value["linger"] = self._linger
         return wire.encode(wire.HELLO, 0, to_json(value))
 
     def open(self, kind: Kind, handler: Handler, window: tuple[int, int]) -> Operation:
@@ -175,7 +180,7 @@ class Session:
         stream, size = piece.stream, len(piece.data)
         if stream not in STREAMS:
             raise Violation(f"output on stream {stream}")
-        if operation.kind == "command" and not operation.started:
+        if operation.kind != "file" and not operation.started:
             raise Violation("output of a command that was not started")
         self._room -= size
         self._taken += size
@@ -183,14 +188,13 @@ class Session:
             operation.allowed[stream] -= size
             left = operation.allowed[stream]
         # The agent may overdraw at a command's end, which only it can tell; memory stays bounded.
-        overdraft = wire.OVERDRAFT if operation.kind == "command" else 0
-        if left < -overdraft or self._room < 0:
+        if left < -operation.overdraft or self._room < 0:
             raise Violation("output beyond the credit")
         return Output(operation, stream, piece.data)
 
     def _of_operation(self, frame: Frame) -> Event:
         operation = self._find(frame.id)
-        command = operation.kind == "command"
+        command = operation.kind != "file"
         if frame.kind == wire.STARTED and command and not operation.started:
             operation.started = True
             return Started(operation, messages.parse_number(frame.payload))
@@ -201,6 +205,8 @@ class Session:
                 if operation.given - operation.fed > wire.MOST_CREDIT:
                     raise Violation("more credit than there may be")
             return InputCredit(operation, amount)
+        if frame.kind == wire.GAP and operation.kind == "detached" and operation.started:
+            return Gap(operation, *messages.parse_gap(frame.payload))
         event: Event
         if frame.kind == wire.EXITED and command and operation.started:
             event = Exited(operation, messages.parse_exited(frame.payload))

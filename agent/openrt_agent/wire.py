@@ -25,6 +25,8 @@ INPUT_CREDIT: Final = 262_144
 """STDIN bytes that may be sent for a new id."""
 MOST_CREDIT: Final = 1 << 40
 OVERDRAFT: Final = 524_288
+RING: Final = 1 << 20
+"""Bytes that the agent keeps of each output stream of a detached command."""
 
 HELLO: Final = 0x01
 START: Final = 0x02
@@ -36,6 +38,9 @@ RESIZE: Final = 0x07
 PING: Final = 0x08
 FILE: Final = 0x09
 CANCEL: Final = 0x0A
+ATTACH: Final = 0x0B
+LIST: Final = 0x0C
+FORGET: Final = 0x0D
 
 AGENT_HELLO: Final = 0x81
 STARTED: Final = 0x82
@@ -46,6 +51,7 @@ ERROR: Final = 0x86
 END: Final = 0x87
 FATAL: Final = 0x88
 PONG: Final = 0x89
+GAP: Final = 0x8A
 
 _HEADER: Final = struct.Struct(">IBI")
 _FROM_AGENT: Final = {
@@ -58,6 +64,7 @@ _FROM_AGENT: Final = {
     END: LARGE,
     FATAL: SMALL,
     PONG: SMALL,
+    GAP: SMALL,
 }
 _OF_CONNECTION: Final = frozenset({AGENT_HELLO, FATAL, PONG})
 

@@ -187,7 +187,7 @@ func (c *client) open(kind byte, request object) uint32 {
 	if c.commands == nil {
 		c.commands = map[uint32]bool{}
 	}
-	c.commands[id] = kind == kindStart
+	c.commands[id] = kind == kindStart || kind == kindAttach
 	c.mu.Unlock()
 	c.sendJSON(kind, id, request)
 	return id

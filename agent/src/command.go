@@ -2,13 +2,10 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"io"
-	"math"
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -19,6 +16,7 @@ var forks = make(chan struct{}, 2*runtime.NumCPU())
 // command is one START from its request to the end of the last process it left behind.
 type command struct {
 	op       *operation
+	detached *background // nil: it is its connection's
 	spec     *Spec
 	user     *userRequest
 	timeout  time.Duration // 0: none
@@ -34,125 +32,6 @@ type command struct {
 	killing  bool // the next strike is SIGKILL
 	killed   bool
 	timedOut bool
-}
-
-type startRequest struct {
-	Argv     []byteString
-	Env      []byteString
-	ClearEnv bool `json:"clear_env"`
-	Cwd      byteString
-	MakeCwd  bool `json:"make_cwd"`
-	User     *userRequest
-	Stdin    bool
-	TTY      *struct {
-		Rows, Cols uint16
-		Term       string
-	}
-	Merge   bool
-	Credit  []int64
-	Timeout *float64
-	Grace   float64
-	Umask   *int
-	Rlimits map[string][]int64
-}
-
-type userRequest struct {
-	UID    *uint32
-	GID    *uint32
-	Groups []uint32
-	Name   byteString
-}
-
-func (u *userRequest) check() *Failure {
-	named := u != nil && u.Name != "" && u.UID == nil && u.GID == nil && u.Groups == nil
-	numbered := u != nil && u.Name == "" && u.UID != nil && *u.UID != math.MaxUint32 &&
-		(u.GID == nil || *u.GID != math.MaxUint32)
-	if u == nil || named || numbered {
-		return nil
-	}
-	return invalid("user is a name, or a uid with gid and groups")
-}
-
-// spec says who is meant; nil is the agent's own user. Groups that the client left out are those of the user's line
-// in the passwd file.
-func (u *userRequest) spec() *UserSpec {
-	if u == nil {
-		return nil
-	}
-	if u.Name != "" {
-		return &UserSpec{Name: string(u.Name)}
-	}
-	spec := &UserSpec{Uid: *u.UID, Gid: *u.UID, Groups: u.Groups}
-	if u.GID == nil || u.Groups == nil {
-		if line, failed := LookupUser(&UserSpec{Uid: *u.UID}); failed == nil && line.Name != "" {
-			known, failed := LookupUser(&UserSpec{Name: line.Name})
-			if failed == nil && known.Uid == *u.UID {
-				spec.Gid = known.Gid
-				if u.Groups == nil {
-					spec.Groups = known.Groups
-				}
-			}
-		}
-	}
-	if u.GID != nil {
-		spec.Gid = *u.GID
-	}
-	return spec
-}
-
-// decodeStart checks everything that can be known without the system.
-func decodeStart(payload []byte) (*startRequest, *Spec, *Failure) {
-	r := startRequest{Cwd: "/"}
-	if payload[0] != '{' {
-		return nil, nil, invalid("the request is no JSON object")
-	}
-	if err := json.Unmarshal(payload, &r); err != nil {
-		return nil, nil, invalid(err.Error())
-	}
-	spec := &Spec{
-		Argv: plain(r.Argv), Env: plain(r.Env), ClearEnv: r.ClearEnv, Cwd: string(r.Cwd), MakeCwd: r.MakeCwd,
-		Stdin: r.Stdin, Merge: r.Merge, Umask: 0o022,
-	}
-	if r.Umask != nil {
-		spec.Umask = *r.Umask
-	}
-	if r.TTY != nil {
-		if _, ok := latin1(r.TTY.Term); !ok {
-			return nil, nil, invalid("term")
-		}
-		spec.TTY = &TTYSpec{r.TTY.Rows, r.TTY.Cols, r.TTY.Term}
-	}
-	if failed := r.User.check(); failed != nil {
-		return nil, nil, failed
-	}
-	if len(r.Rlimits) > 0 {
-		spec.Rlimits = make(map[string][2]int64, len(r.Rlimits))
-	}
-	for name, pair := range r.Rlimits {
-		if len(pair) != 2 || pair[0] < -1 || pair[1] < -1 {
-			return nil, nil, invalid("rlimits are pairs of -1 or more")
-		}
-		spec.Rlimits[name] = [2]int64(pair)
-	}
-	switch {
-	case len(spec.Argv) == 0:
-		return nil, nil, invalid("argv is empty")
-	case r.Timeout != nil && !(*r.Timeout > 0) || !(r.Grace >= 0):
-		return nil, nil, invalid("timeout or grace out of range")
-	case spec.Umask < 0 || spec.Umask > 0o777:
-		return nil, nil, invalid("umask out of range")
-	}
-	for _, variable := range spec.Env {
-		if strings.IndexByte(variable, '=') < 1 {
-			return nil, nil, invalid("env holds K=V")
-		}
-	}
-	return &r, spec, nil
-}
-
-// seconds is a duration of the protocol; what is too long to count is as good as for ever.
-func seconds(s float64) time.Duration {
-	return time.Duration(min(s, 1e9) * float64(time.Second))
 }
 
 func (op *operation) beginCommand(payload []byte) {
@@ -172,6 +51,10 @@ func (op *operation) beginCommand(payload []byte) {
 	if !spec.Stdin && spec.TTY == nil {
 		op.dropInput(false)
 	}
+	if request.Detach != nil {
+		op.detach(cmd, string(*request.Detach))
+		return
+	}
 	op.commands.Add(1)
 	go cmd.run()
 }
@@ -189,17 +72,26 @@ func (cmd *command) run() {
 	var pid [4]byte
 	binary.BigEndian.PutUint32(pid[:], uint32(program.Pid))
 	cmd.op.out.started(cmd.op.id, pid[:])
+	cmd.untilOver()
+	cmd.op.final(kindExited, cmd.exitedJSON())
+	cmd.untilGone()
+}
+
+// untilOver returns when the command has ended and all its output was taken.
+func (cmd *command) untilOver() {
 	cmd.startLimit()
 	cmd.startPumps()
-	cmd.until(program.Done())
+	cmd.until(cmd.program.Done())
 	if cmd.ending {
-		cmd.until(program.Gone())
+		cmd.until(cmd.program.Gone())
 	}
 	cmd.finishOutput()
 	cmd.until(cmd.drained)
-	cmd.op.final(kindExited, cmd.exitedJSON())
-	// What it left in the background lives on, and is still this command's.
-	cmd.until(program.Gone())
+}
+
+// untilGone returns when nothing is left of it: what it left running lives on, and is still this command's.
+func (cmd *command) untilGone() {
+	cmd.until(cmd.program.Gone())
 	cmd.limit.Stop()
 	cmd.closeFiles()
 }
@@ -221,13 +113,16 @@ func (cmd *command) start() (*Program, *Failure) {
 func (cmd *command) startPumps() {
 	p := cmd.program
 	cmd.pumping.Store(1) // this function, so that drained is closed once even when there is no output
-	if p.Stdout != nil {
+	for i, file := range []*os.File{p.Stdout, p.Stderr} {
+		if file == nil {
+			continue
+		}
 		cmd.pumping.Add(1)
-		go (&pump{cmd: cmd, stream: 1, file: p.Stdout, left: -1}).run()
-	}
-	if p.Stderr != nil {
-		cmd.pumping.Add(1)
-		go (&pump{cmd: cmd, stream: 2, file: p.Stderr, left: -1}).run()
+		pump := &pump{cmd: cmd, stream: byte(i + 1), file: file, left: -1}
+		if cmd.detached != nil {
+			pump.keep, pump.piece = &cmd.detached.output[i], make([]byte, defaultPipe)
+		}
+		go pump.run()
 	}
 	if p.Stdin != nil {
 		go cmd.feed()

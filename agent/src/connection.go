@@ -37,6 +37,7 @@ type connection struct {
 	out       *writer
 	window    *window
 	lease     *lease
+	linger    atomic.Int64  // nanoseconds that the agent lives on without a client, of the owner's HELLO
 	ended     chan struct{} // closed when the connection has ended: everything it started must go
 	endOnce   sync.Once
 	fatal     *Failure       // why, when the client is to be told; valid after ended
@@ -68,7 +69,7 @@ type control struct {
 func newConnection(in, out *os.File, owner bool) *connection {
 	c := &connection{owner: owner, in: in, window: newWindow(), ended: make(chan struct{}), open: map[uint32]*operation{}}
 	c.out = newWriter(out, c.window, func() { c.end(nil) })
-	c.lease = newLease(func() { c.end(nil) })
+	c.lease = newLease(c.expire)
 	return c
 }
 
@@ -84,6 +85,14 @@ func (c *connection) end(fatal *Failure) {
 	})
 }
 
+// expire is the end of a client that was not heard. Where the agent lives on, the client may come back to its stream.
+func (c *connection) expire() {
+	if c.linger.Load() > 0 {
+		c.end(&Failure{Code: "lease", Message: "the client was not heard for the time of its lease"})
+	}
+	c.end(nil)
+}
+
 // serve reads frames until the connection ends.
 func (c *connection) serve() {
 	hello, _ := json.Marshal(map[string]any{
@@ -96,7 +105,7 @@ func (c *connection) serve() {
 	err := c.hello(&frames)
 	for err == nil {
 		var f frame
-		if f, err = frames.next(); err == nil {
+		if f, err = frames.next(); err == nil && !isClosed(c.ended) {
 			err = c.handle(f)
 		}
 	}
@@ -123,6 +132,7 @@ func (c *connection) hello(frames *frameReader) error {
 	greeting := struct {
 		Protocol int
 		Lease    float64
+		Linger   float64
 	}{Lease: defaultLease.Seconds()}
 	if json.Unmarshal(f.payload, &greeting) != nil {
 		return violation("malformed HELLO")
@@ -133,7 +143,13 @@ func (c *connection) hello(frames *frameReader) error {
 	if greeting.Lease < 5 || greeting.Lease > 86400 {
 		return violation("a lease is 5 to 86400 seconds")
 	}
+	if !(greeting.Linger >= 0) {
+		return violation("linger is 0 or more seconds")
+	}
 	c.lease.set(seconds(greeting.Lease))
+	if c.owner {
+		c.linger.Store(int64(seconds(greeting.Linger)))
+	}
 	return nil
 }
 
@@ -144,7 +160,7 @@ func (c *connection) handle(f frame) error {
 	case kindPing:
 		c.out.urgent(kindPong, 0, f.payload)
 		return nil
-	case kindStart, kindFile:
+	case kindStart, kindFile, kindAttach, kindList, kindForget, kindForward:
 		return c.begin(f)
 	case kindCredit:
 		if f.id == 0 {
@@ -220,10 +236,19 @@ func (c *connection) begin(f frame) error {
 		op.fail(&Failure{Code: "too_many", Message: "too many operations"})
 		return nil
 	}
-	if f.kind == kindStart {
+	switch f.kind {
+	case kindStart:
 		op.beginCommand(f.payload)
-	} else {
+	case kindFile:
 		op.beginFile(f.payload)
+	case kindAttach:
+		op.beginAttach(f.payload)
+	case kindList:
+		op.final(kindEnd, listJSON())
+	case kindForget:
+		op.forget(f.payload)
+	case kindForward:
+		op.beginForward(f.payload)
 	}
 	return nil
 }
@@ -231,21 +256,6 @@ func (c *connection) begin(f frame) error {
 // hold counts n bytes (negative: given back) against what guests may make the agent keep.
 func (c *connection) hold(n int64) bool {
 	return c.owner || guestsHold.Add(n) <= guestMemory || n <= 0
-}
-
-func (op *operation) setCredit(credit []int64) *Failure {
-	first := [2]int64{}
-	if credit != nil && len(credit) != 2 {
-		return invalid("credit is a list of two")
-	}
-	copy(first[:], credit)
-	for i, n := range first {
-		if n < 0 || n > maxCredit {
-			return invalid("credit out of range")
-		}
-		op.output[i] = newAllowance(n)
-	}
-	return nil
 }
 
 // final closes the id, and then sends the frame that tells so: the client may use the number again at once.

@@ -35,6 +35,22 @@ func (a *allowance) add(n int64) error {
 	return nil
 }
 
+// setCredit takes the first credit of a request.
+func (op *operation) setCredit(credit []int64) *Failure {
+	first := [2]int64{}
+	if credit != nil && len(credit) != 2 {
+		return invalid("credit is a list of two")
+	}
+	copy(first[:], credit)
+	for i, n := range first {
+		if n < 0 || n > maxCredit {
+			return invalid("credit out of range")
+		}
+		op.output[i] = newAllowance(n)
+	}
+	return nil
+}
+
 // window is what a connection can still take: the client's credit and the room in the queue of its writer.
 // Who has to wait is served in turn, so that a busy stream cannot starve another.
 type window struct {

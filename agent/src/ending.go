@@ -33,7 +33,7 @@ func (cmd *command) until(c <-chan struct{}) {
 			cmd.kill()
 		case <-cmd.ended:
 			cmd.ended = nil
-			if !cmd.op.owner { // with the owner everything goes, at once
+			if !cmd.op.owner || cmd.op.linger.Load() > 0 { // else everything goes with the owner, at once
 				cmd.kill()
 			}
 		case <-cmd.limit.C:

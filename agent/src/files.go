@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // disk bounds how many threads wait for file systems at once; each such call holds a thread.
@@ -175,12 +174,12 @@ func (f *fileOperation) open(path string, flags int, mode uint32) (*os.File, *sy
 func isRegular(stat *syscall.Stat_t) bool { return stat.Mode&syscall.S_IFMT == syscall.S_IFREG }
 
 // interruptible makes waits for file end when the operation is given up, until the returned function is called.
-func (f *fileOperation) interruptible(file *os.File) func() {
+func (op *operation) interruptible(file *os.File) func() {
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-f.cancel:
-		case <-f.ended:
+		case <-op.cancel:
+		case <-op.ended:
 		case <-done:
 			return
 		}
@@ -199,9 +198,6 @@ func (f *fileOperation) read() ([]byte, error) {
 		return nil, syscall.EISDIR
 	}
 	defer f.interruptible(file)()
-	if stat.Mode&syscall.S_IFMT == syscall.S_IFIFO {
-		waitWriter(file)
-	}
 	if f.Offset > 0 {
 		if _, err := file.Seek(f.Offset, io.SeekStart); err != nil {
 			return nil, err
@@ -214,6 +210,9 @@ func (f *fileOperation) read() ([]byte, error) {
 	sent := int64(0)
 	for sent < left && err == nil {
 		var n int
+		if stat.Mode&syscall.S_IFMT == syscall.S_IFIFO {
+			waitReadable(file) // before it takes credit of the connection: who waits holds none
+		}
 		n, err = f.sendPiece(left-sent, func(p []byte) (int, error) { return f.readPiece(file, stat, p) }, func() bool {
 			return isRegular(stat) && atEnd(file, f.Offset+sent)
 		})
@@ -276,23 +275,4 @@ func (op *operation) sendPiece(most int64, fill func([]byte) (int, error), ended
 	credit.bytes.Add(-int64(n))
 	op.out.data(op.id, 1, buffer, n)
 	return n, err
-}
-
-// waitWriter waits until a FIFO was opened for writing. Read without a writer, it would seem to be at its end;
-// poll(2) tells apart what has no writer yet and what has none any more.
-func waitWriter(file *os.File) {
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Read(func(fd uintptr) bool {
-		const pollIn, pollHup = 1, 16
-		request := struct {
-			fd              int32
-			events, revents int16
-		}{fd: int32(fd), events: pollIn}
-		var now syscall.Timespec
-		syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&request)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-		return request.revents&(pollIn|pollHup) != 0
-	})
 }

@@ -148,22 +148,35 @@ func joinOwner(socket *os.File, wait time.Duration, signals <-chan os.Signal) (*
 	return pollable(fd, "owner"), socket.SetReadDeadline(time.Time{})
 }
 
+// guestCount is how many guests there are; guestChange has a token when it changed.
+var (
+	guestCount  atomic.Int32
+	guestChange = make(chan struct{}, 1)
+)
+
+func countGuest(n int32) {
+	guestCount.Add(n)
+	select {
+	case guestChange <- struct{}{}:
+	default:
+	}
+}
+
 // acceptGuests serves guests until the agent exits.
 func acceptGuests(socket *os.File) {
-	var count atomic.Int32
 	for {
 		fd, err := accept(socket)
 		switch {
 		case err != nil:
 			return
-		case count.Load() >= maxConnections-1: // the owner is one
+		case guestCount.Load() >= maxConnections-1: // the owner is one
 			refused := &Failure{Code: "too_many", Message: "too many connections"}
 			syscall.Write(fd, appendFrame(nil, kindFatal, 0, failureJSON(refused)))
 			syscall.Close(fd)
 		default:
-			count.Add(1)
+			countGuest(1)
 			go func() {
-				defer count.Add(-1)
+				defer countGuest(-1)
 				serveGuest(pollable(fd, "guest"))
 			}()
 		}
@@ -187,6 +200,28 @@ func serveGuest(stream *os.File) {
 	}()
 	waitFor(treesTime, gone)
 	waitFor(lastWords, c.out.done)
+}
+
+// linger returns when no guest was there for so long, or when a signal comes.
+func linger(most time.Duration, signals <-chan os.Signal) {
+	if most <= 0 {
+		return
+	}
+	alone := time.NewTimer(most)
+	for {
+		if guestCount.Load() > 0 {
+			alone.Stop()
+		} else {
+			alone.Reset(most)
+		}
+		select {
+		case <-guestChange:
+		case <-alone.C:
+			return
+		case <-signals:
+			return
+		}
+	}
 }
 
 // waitFor waits for a channel to be closed, but not longer than the time.

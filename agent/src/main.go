@@ -113,7 +113,8 @@ func meet(o options, signals <-chan os.Signal) (socket, in, out *os.File, err er
 	return socket, in, out, err
 }
 
-// serve serves until the owner's stream ends or a signal comes, and then leaves nothing behind.
+// serve serves until the owner's stream ends, and the time that the agent was to linger then, or until a signal
+// comes; and then leaves nothing behind.
 func serve(o options) error {
 	if err := Protect(); err != nil {
 		return err
@@ -133,6 +134,7 @@ func serve(o options) error {
 	go owner.serve()
 	select {
 	case <-owner.ended:
+		linger(time.Duration(owner.linger.Load()), signals)
 	case <-signals:
 		owner.end(nil)
 	}

@@ -25,6 +25,8 @@ type pump struct {
 	file   *os.File
 	left   int64 // once the command has exited: how much of its output is left; before: -1
 	grown  bool
+	keep   *ring  // where the output goes instead, when the command is detached
+	piece  []byte // then: on its way there
 }
 
 func (p *pump) run() {
@@ -40,10 +42,32 @@ func (p *pump) run() {
 		if p.left == 0 || isClosed(p.cmd.op.ended) {
 			break
 		}
-		err = p.step(raw)
+		if p.keep != nil {
+			err = p.store()
+		} else {
+			err = p.step(raw)
+		}
 	}
 	p.cmd.pumped()
 	io.Copy(io.Discard, p.file)
+}
+
+// store reads one piece of output into the ring, which takes everything.
+func (p *pump) store() error {
+	most := int64(len(p.piece))
+	if p.left > 0 {
+		most = min(p.left, most)
+	}
+	n, err := p.file.Read(p.piece[:most])
+	p.keep.write(p.piece[:n])
+	if p.left > 0 {
+		p.left -= int64(n)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		<-p.cmd.exited // closed right after the deadline was set
+		return nil
+	}
+	return err
 }
 
 // stop is what interrupts a wait: the exit of the command, which is news only once.

@@ -13,6 +13,7 @@ const (
 	headerSize      = 9
 	maxData         = 262144  // payload of DATA and STDIN
 	maxRequest      = 8 << 20 // payload of START, FILE and HELLO from the client
+	maxSmall        = 1 << 16 // payload of any other frame
 	maxMessage      = 4096    // bytes of a message in ERROR and FATAL
 	maxOperations   = 65536   // open at once on a connection
 	maxConnections  = 64
@@ -29,6 +30,10 @@ const (
 	kindPing     byte = 0x08
 	kindFile     byte = 0x09
 	kindCancel   byte = 0x0A
+	kindAttach   byte = 0x0B
+	kindList     byte = 0x0C
+	kindForget   byte = 0x0D
+	kindForward  byte = 0x0E
 
 	kindAgentHello  byte = 0x81
 	kindStarted     byte = 0x82
@@ -39,6 +44,7 @@ const (
 	kindEnd         byte = 0x87
 	kindFatal       byte = 0x88
 	kindPong        byte = 0x89
+	kindGap         byte = 0x8A
 )
 
 // payloadSizes holds the smallest and largest payload of each frame that a client may send.
@@ -53,6 +59,10 @@ var payloadSizes = [...][2]uint32{
 	kindPing:     {8, 8},
 	kindFile:     {2, maxRequest},
 	kindCancel:   {0, 0},
+	kindAttach:   {2, maxSmall},
+	kindList:     {2, maxSmall},
+	kindForget:   {2, maxSmall},
+	kindForward:  {2, maxSmall},
 }
 
 // A violation is a frame that no correct client sends; it ends the connection.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openrt_core.cli import console
+from openrt_core.cli import console, options
 
 if TYPE_CHECKING:
     from openrt_core.settings.report import Row
 
 
 @click.command("config")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@options.json
 @click.option(
     "--all", "everything", is_flag=True,
     help="Also what is not used here: settings of runtimes that are not installed, or of others.",
@@ -24,10 +24,8 @@ def command(as_json: bool, everything: bool) -> int:
     """Show every setting, its value and where it comes from.
 
     An argument goes before the environment, that before openrt.toml (or [tool.openrt] of
-    pyproject.toml) of the
-    project, that before openrt.toml of your config folder. Secrets are masked. The exit code is 1
-    when a
-    setting is wrong.
+    pyproject.toml) of the project, that before openrt.toml of your config folder. Secrets are
+    masked. The exit code is 1 when a setting is wrong.
 
     \b
     Example:

@@ -16,6 +16,10 @@ debug = False
 """Whether errors come with their traceback; set by --debug."""
 
 
+line_end = "\n"
+"""What ends our lines; a terminal that is raw needs a carriage return, too."""
+
+
 def printable(text: str) -> str:
     """One line in which nothing can steer a terminal: control characters are shown escaped."""
     spaced = " ".join(text.split("\n"))
@@ -24,7 +28,14 @@ def printable(text: str) -> str:
 
 def say(message: str) -> None:
     """One line on stderr."""
-    click.echo(f"openrt: {printable(message)}", err=True)
+    click.echo(f"openrt: {printable(message)}{line_end}", err=True, nl=False)
+
+
+def trace(error: BaseException) -> None:
+    """With --debug, the traceback of an error."""
+    if debug:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            click.echo(f"{printable(line)}{line_end}", err=True, nl=False)
 
 
 def failure(error: Exception, code: int) -> int:
@@ -33,8 +44,7 @@ def failure(error: Exception, code: int) -> int:
     """
     from openrt_core.errors import OpenrtError
 
-    if debug:
-        traceback.print_exception(error)
+    trace(error)
     parts = [str(error), *getattr(error, "__notes__", ())]
     if isinstance(error, OpenrtError):
         parts.append(error.hint)
@@ -59,6 +69,30 @@ def usage_error(error: click.ClickException, code: int) -> int:
     return code
 
 
+def take_logs() -> None:
+    """Has what openrt and vendors' SDKs log, warn of and raise in threads told as we tell things:
+    left alone, Python writes it to stderr as it is, whatever steers terminals in it.
+    """
+    import logging
+    import threading
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1] is not None:
+                trace(record.exc_info[1])
+            say(f"note: {record.getMessage()}")
+
+    def raised(problem: threading.ExceptHookArgs) -> None:
+        if problem.exc_value is not None:
+            trace(problem.exc_value)
+        say(f"note: A thread failed: {problem.exc_type.__name__}: {problem.exc_value}")
+
+    threading.excepthook = raised
+    logging.captureWarnings(True)
+    if not logging.root.handlers:
+        logging.root.addHandler(Handler(logging.WARNING))
+
+
 class Reporter:
     """Shows events: notes and deprecations always, progress on one line of a terminal only."""
 
@@ -74,9 +108,8 @@ class Reporter:
                 self._clear()
                 say(f"note: {event.message}")
             elif self._terminal:
-                click.echo(
-                    f"\r\x1b[K{printable(event.message)}{_amount(event)}", nl=False, err=True
-                )
+                line = printable(event.message + _amount(event))
+                click.echo(f"\r\x1b[K{line}", nl=False, err=True)
                 self._drawn = True
 
     def clear(self) -> None:

@@ -11,13 +11,13 @@ import threading
 from typing import Final
 
 from openrt_core.cli import console
+from openrt_core.cli.main import FAILED
 from openrt_core.cli.terminal import Terminal
 from openrt_core.errors import CommandTimedOutError, OpenrtError
 from openrt_core.process import Process
 from openrt_core.streams import InputWriter, OutputReader
 
 TIMED_OUT: Final = 124
-FAILED: Final = 125
 CHUNK: Final = 64 * 1024
 
 

@@ -5,6 +5,7 @@ code.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,13 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "run": "Run one command in a new sandbox.",
+    "shell": "Open a shell in a new sandbox.",
+    "exec": "Run one command in a sandbox that is there.",
+    "rm": "Remove sandboxes by their ids.",
     "runtimes": "List the installed runtimes and what they can do.",
     "config": "Show every setting, its value and where it comes from.",
+    "doctor": "Try the installed runtimes, one sandbox each, and say what is wrong.",
+    "completion": "Print the script that has a shell complete openrt's words.",
     "version": "Show the versions of openrt and its runtimes.",
 }
 """The commands with their line in --help: the help imports none of them."""
@@ -103,6 +109,17 @@ def openrt() -> None:
     """
 
 
+def _open_streams() -> None:
+    """Has 0, 1 and 2 stand for something: when one is closed, the next file to be opened would
+    be taken for it.
+    """
+    for _ in range(3):
+        fd = os.open(os.devnull, os.O_RDWR)
+        if fd > 2:
+            os.close(fd)
+            return
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -114,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 after Ctrl-C.
     """
     console.debug = False
+    _open_streams()
     try:
         result: Any = openrt.main(arguments, prog_name="openrt", standalone_mode=False)
     except click.ClickException as error:

@@ -14,11 +14,12 @@ import attrs
 
 from openrt_core import features
 from openrt_core.cli import console
-from openrt_core.cli.joining import FAILED, join
+from openrt_core.cli.joining import join
+from openrt_core.cli.main import FAILED
 from openrt_core.cli.terminal import Terminal
 from openrt_core.errors import CommandNotStartedError, OpenrtError
 from openrt_core.manager import Manager
-from openrt_core.models import Command, SandboxHandle, SandboxSpec
+from openrt_core.models import Command, SandboxHandle, SandboxSpec, TerminalSize
 from openrt_core.sandbox import Sandbox
 from openrt_core.settings import Settings, load
 from openrt_core.settings.spec import make_spec
@@ -100,22 +101,7 @@ def _perform(job: Job, opened: Open) -> int:
     console.take_logs()
     try:
         with signals():
-            terminal = Terminal(raw=job.stdin) if job.tty else None
-            settings = load(runtime=job.runtime)
-            timeout = job.timeout
-            if timeout is None and settings.is_set("SANDBOX_TIMEOUT"):
-                timeout = settings.core.timeout
-            manager = Manager.open(job.runtime, settings, emit=reporter.emit)
-            with opened(manager, settings, reporter) as sandbox:
-                reporter.clear()
-                process = sandbox.start(
-                    job.argv,
-                    stdin=job.stdin,
-                    timeout=timeout,
-                    tty=terminal and terminal.size,
-                    **job.command,
-                )
-                return join(process, terminal)
+            return _attended(job, opened, reporter)
     except Interrupted as interrupt:
         reporter.clear()
         return interrupted(interrupt)
@@ -124,11 +110,32 @@ def _perform(job: Job, opened: Open) -> int:
         return console.failure(error, _code(error))
 
 
+def _attended(job: Job, opened: Open, reporter: console.Reporter) -> int:
+    terminal = Terminal(raw=job.stdin) if job.tty else None
+    try:
+        settings = load(runtime=job.runtime)
+        timeout = job.timeout
+        if timeout is None and settings.is_set("SANDBOX_TIMEOUT"):
+            timeout = settings.core.timeout
+        manager = Manager.open(job.runtime, settings, emit=reporter.emit)
+        with opened(manager, settings, reporter) as sandbox:
+            reporter.clear()
+            size = None if terminal is None else terminal.size
+            process = sandbox.start(
+                job.argv, stdin=job.stdin, timeout=timeout, tty=size, **job.command
+            )
+            return join(process, terminal)
+    finally:
+        # Once more, should the signal have struck while it was given back.
+        if terminal is not None:
+            terminal.leave()
+
+
 def _check(manager: Manager, job: Job, spec: SandboxSpec) -> None:
     """Refuses what this runtime cannot do with a command before a sandbox is made for it."""
     named = SandboxHandle(runtime=manager.name, id=spec.id, user=spec.user)
-    size = Terminal(raw=False).size if job.tty else None
-    command = Command(argv=tuple(job.argv), stdin=job.stdin, tty=size)
+    tty = TerminalSize() if job.tty else None
+    command = Command(argv=tuple(job.argv), stdin=job.stdin, tty=tty)
     features.check_command(manager.name, manager.capabilities.features, named, command)
 
 

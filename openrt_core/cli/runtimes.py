@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openrt_core.cli import console
+from openrt_core.cli import console, options
 
 if TYPE_CHECKING:
     from openrt_core.selection import Found
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command("runtimes")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.runtime_names)
+@options.json
 def command(names: tuple[str, ...], as_json: bool) -> int:
     """List the installed runtimes and what they can do.
 

@@ -38,14 +38,14 @@ class Terminal:
     """
 
     def __init__(self, *, raw: bool) -> None:
-        if not _is_terminal():
+        if not os.isatty(0):
             raise SettingError(
                 "-t needs a terminal, and the stdin of openrt is none.",
                 hint="Leave -t out: -i alone passes on what comes on stdin.",
             )
         self._raw = raw
         self._active = False
-        self._before: list[Any] = []
+        self._before: list[Any] | None = None
         self._handlers: dict[signal.Signals, Any] = {}
         # Never closed: the process ends soon, and a signal or the command's end may use it late.
         self._woken, self._wake_up = os.pipe()
@@ -63,7 +63,6 @@ class Terminal:
 
     def enter(self) -> None:
         """Lends it. ``leave`` must follow, whatever happens, also in here."""
-        self._before = termios.tcgetattr(0)
         self._active = True
         if threading.current_thread() is threading.main_thread():
             self._handle(signal.SIGWINCH, lambda *_: self._wake())
@@ -74,10 +73,9 @@ class Terminal:
 
     def leave(self) -> None:
         """Takes it back, as it was. Idempotent."""
-        if not self._active:
-            return
         self._active = False
         self._set_back()
+        self._before = None
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
@@ -118,21 +116,21 @@ class Terminal:
         self._wake()  # the size may be another one
 
     def _set_raw(self) -> None:
-        if self._raw and self._active and _in_foreground():
+        if not (self._raw and self._active and _in_foreground()):
+            return
+        # A terminal that was hung up cannot be set and need not be.
+        with contextlib.suppress(termios.error):
+            now = termios.tcgetattr(0)
+            if _raw(now) != now:  # else it is raw already, and what was before is known
+                self._before = now
             console.line_end = "\r\n"
-            _set(_raw(self._before))
+            _set(_raw(now))
 
     def _set_back(self) -> None:
-        if self._raw and _in_foreground():
-            _set(self._before)
+        if self._before is not None and _in_foreground():
+            with contextlib.suppress(termios.error):
+                _set(self._before)
         console.line_end = "\n"
-
-
-def _is_terminal() -> bool:
-    try:
-        return os.isatty(0)
-    except OSError:
-        return False
 
 
 def _in_foreground() -> bool:
@@ -147,9 +145,8 @@ def _in_foreground() -> bool:
 
 def _set(attributes: list[Any]) -> None:
     # At once, without waiting for output that nobody may read, and without dropping what was
-    # typed ahead. A terminal that was hung up cannot be set and need not be.
-    with contextlib.suppress(termios.error):
-        termios.tcsetattr(0, termios.TCSANOW, attributes)
+    # typed ahead.
+    termios.tcsetattr(0, termios.TCSANOW, attributes)
 
 
 def _raw(before: list[Any]) -> list[Any]:

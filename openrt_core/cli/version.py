@@ -7,6 +7,8 @@ import platform
 
 import click
 
+from openrt_core.cli import console
+
 
 def own_version() -> str:
     """The version of openrt-core."""
@@ -25,4 +27,5 @@ def command() -> None:
 
     click.echo(f"openrt {own_version()} (Python {platform.python_version()})")
     for found in selection.installed():
-        click.echo(f"{found.distribution} {found.version} (runtime {found.name})")
+        line = f"{found.distribution} {found.version} (runtime {found.name})"
+        click.echo(console.printable(line))

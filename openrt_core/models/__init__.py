@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from openrt_core.models.capabilities import Capabilities
 from openrt_core.models.command import (
+    BackgroundCommand,
     Command,
     ExecResult,
     Exit,
@@ -26,6 +27,7 @@ from openrt_core.models.sandbox import (
 
 __all__ = [
     "Attachment",
+    "BackgroundCommand",
     "Capabilities",
     "Command",
     "Entry",

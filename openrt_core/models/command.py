@@ -52,6 +52,8 @@ class Command:
         output: what becomes of its output.
         merge_stderr: whether stderr goes where stdout goes.
         tty: size of a terminal for all three streams; None for none.
+        background: whether it belongs to the sandbox rather than to who started it. Then it has
+            neither ``stdin`` nor ``tty``.
     """
 
     argv: tuple[str, ...] = attrs.field(converter=checks.as_tuple)
@@ -68,6 +70,12 @@ class Command:
     output: OutputMode = OutputMode.CAPTURE
     merge_stderr: bool = attrs.field(default=False, validator=checks.one_of(True, False))
     tty: TerminalSize | None = None
+    background: bool = attrs.field(default=False, validator=checks.one_of(True, False))
+
+    @background.validator
+    def _background(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value and (self.stdin or self.tty is not None):
+            raise checks.refuse(self, attribute, value, "no background with stdin or a terminal")
 
     @argv.validator
     def _argv(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
@@ -119,6 +127,33 @@ class Exit:
     def __attrs_post_init__(self) -> None:
         if (self.code is None) == (self.signal is None):
             raise ValueError("exactly one of code and signal")
+
+
+@attrs.frozen(kw_only=True)
+class BackgroundCommand:
+    """A command in the background of a sandbox, as a list shows it.
+
+    Attributes:
+        id: names it in this sandbox.
+        command: program and arguments, cut; hostile, but without control characters.
+        pid: its process id inside the sandbox, None when the runtime cannot say.
+        exit: how it ended; None while it runs.
+        stdout_kept: offsets in its stdout: of the first byte that can still be read, and how many
+            bytes it has printed so far.
+        stderr_kept: likewise.
+    """
+
+    id: str
+    command: str
+    pid: int | None
+    exit: Exit | None
+    stdout_kept: tuple[int, int]
+    stderr_kept: tuple[int, int]
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.exit is None
 
 
 @attrs.frozen(kw_only=True)

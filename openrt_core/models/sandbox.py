@@ -77,6 +77,9 @@ class SandboxSpec:
     Attributes:
         id: minted by the core before anything is spent; the runtime writes it on what it creates.
         image: name of the image, or None for the runtime's own default.
+        image_commands: texts for ``/bin/sh -c``; the sandbox gets the image that ``image`` is after
+            them, built once (``openrt_build_image``) and found again.
+        image_rebuild: whether that image is built again although there is one.
         mounts: the user's mounts.
         env: environment of every command.
         secrets: as ``env``, but never shown.
@@ -104,6 +107,8 @@ class SandboxSpec:
     image: str | None = attrs.field(
         default=None, validator=optional(checks.text_without_nul("the name of an image"))
     )
+    image_commands: tuple[str, ...] = attrs.field(default=(), converter=checks.as_tuple)
+    image_rebuild: bool = attrs.field(default=False, validator=checks.one_of(True, False))
     mounts: tuple[Mount, ...] = attrs.field(default=(), converter=checks.as_tuple)
     env: Mapping[str, str] = attrs.field(
         factory=dict, converter=checks.frozen_mapping, validator=checks.environment
@@ -162,6 +167,11 @@ class SandboxSpec:
             raise checks.refuse(
                 self, attribute, value, "mounts with a container path each of its own"
             )
+
+    @image_commands.validator
+    def _image_commands(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+        if not all(isinstance(c, str) and c.strip() and "\0" not in c for c in value):
+            raise checks.refuse(self, attribute, value, "texts for a shell")
 
     @ports.validator
     def _ports(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:

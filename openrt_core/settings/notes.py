@@ -26,9 +26,14 @@ def tell(settings: Settings, emit: Callable[[Event], None]) -> None:
         SettingError: a value that a note is about is not taken.
     """
     for event in notes(settings):
-        if event.message not in _told:
-            _told.add(event.message)
-            emit(event)
+        tell_once(event, emit)
+
+
+def tell_once(event: Event, emit: Callable[[Event], None]) -> None:
+    """Emits a note unless this process has emitted it."""
+    if event.message not in _told:
+        _told.add(event.message)
+        emit(event)
 
 
 def notes(settings: Settings) -> tuple[Event, ...]:

@@ -32,6 +32,7 @@ def make_spec(
     labels: Mapping[str, str] | None = None,
     features: Collection[str] | None = None,
     emit: Callable[[Event], None] = report,
+    runtime: str | None = None,
     **more: Any,
 ) -> SandboxSpec:
     """The sandbox that is asked for: arguments go before settings, settings before defaults.
@@ -51,6 +52,7 @@ def make_spec(
             caller, the idle limit) is left
             out when the runtime cannot honour it. None: it can.
         emit: is told what is deprecated, unknown or without effect, each once in a process.
+        runtime: the name of the one that was chosen; None for the setting RUNTIME.
         more: further fields of SandboxSpec; None leaves the field's default.
 
     Raises:
@@ -61,7 +63,7 @@ def make_spec(
     core = settings.core
     mounts = settings.mounts() if volumes is None else read_volumes(volumes)
     kept = core.keep if keep is None else keep
-    refuse_unhonoured(settings, keep=kept, ports=bool(more.get("ports")))
+    refuse_unhonoured(settings, keep=kept, ports=bool(more.get("ports")), runtime=runtime)
     notes.tell(settings, emit)
 
     def can(feature: str) -> bool:
@@ -73,6 +75,7 @@ def make_spec(
         user = default_user(mounts)
     fields: dict[str, Any] = {
         "image": image or core.image or _asked_for(settings, "SANDBOX_BASE_CONTAINER_IMAGE"),
+        **_image_commands(settings, as_is=bool(image or core.image), emit=emit),
         "mounts": mounts,
         "env": {**core.env, **core.startup_env, **(env or {})},
         "secrets": secrets,
@@ -129,7 +132,9 @@ def default_user(mounts: Iterable[Mount], caller: int | None = None) -> int | No
     return None
 
 
-def refuse_unhonoured(settings: Settings, *, keep: bool = False, ports: bool = False) -> None:
+def refuse_unhonoured(
+    settings: Settings, *, keep: bool = False, ports: bool = False, runtime: str | None = None
+) -> None:
     """Refuses a variable that is set, concerns this runtime, and that nobody honours.
 
     Variables of other runtimes may be set: the same environment serves several. So may those that
@@ -140,21 +145,24 @@ def refuse_unhonoured(settings: Settings, *, keep: bool = False, ports: bool = F
         settings: what holds here.
         keep: whether the sandbox is kept.
         ports: whether it has ports.
+        runtime: as for ``make_spec``.
 
     Raises:
         SettingError: names the variable.
     """
+    configured = settings.core.runtime
+    if runtime is None or configured.rpartition(":")[2] == runtime:
+        runtime = configured  # it may say the distribution, too
     means_something = {"": True, "keep": keep, "ports": ports}
     for variable in TABLE.values():
         found = settings.find(variable) if variable.by_runtime else None
         if found is None or not means_something[variable.only_with]:
             continue
-        selected = registry.selected(settings.core.runtime)
+        selected = registry.selected(runtime)
         if variable.owner not in (CORE, selected.distribution) or variable.name in selected.names:
             continue
         if settings.value(variable) is False:
             continue
-        runtime = settings.core.runtime
         raise SettingError(
             f"{found.name} ({found.source.label}) is not honoured by this version of the "
             f"runtime {runtime!r}.",
@@ -165,6 +173,27 @@ def refuse_unhonoured(settings: Settings, *, keep: bool = False, ports: bool = F
 def _asked_for(settings: Settings, name: str) -> Any:
     """The value of a variable when it is set; its default is the runtime's to apply."""
     return settings.get(name) if settings.is_set(name) else None
+
+
+def _image_commands(
+    settings: Settings, *, as_is: bool, emit: Callable[[Event], None]
+) -> dict[str, Any]:
+    """What SANDBOX_RUNTIME_EXTRA_DEPS adds to the base image. An image that was chosen as it is
+    gets nothing added."""
+    commands = settings.get("SANDBOX_RUNTIME_EXTRA_DEPS")
+    if not commands:
+        return {}
+    if as_is:
+        text = (
+            "SANDBOX_RUNTIME_EXTRA_DEPS has no effect on an image that is used as it is; name the "
+            "image with SANDBOX_BASE_CONTAINER_IMAGE instead."
+        )
+        notes.tell_once(Event(kind="note", message=text, source="settings"), emit)
+        return {}
+    return {
+        "image_commands": (commands,),
+        "image_rebuild": settings.get("SANDBOX_FORCE_REBUILD_RUNTIME"),
+    }
 
 
 def _gpu(settings: Settings) -> str | None:

@@ -203,7 +203,10 @@ _VARIABLES = (
         name="SANDBOX_DOCKER_RUNTIME_KWARGS", kind="dict", default={}, example='{"shm_size": "1g"}',
         owner=DOCKER, by_runtime=True, private=True, user_only=True,
         takes="a JSON object or Python dict",
-        help="More arguments for the container; those that openrt needs itself are refused.",
+        help="More arguments of the container, over openrt's own: blkio_weight, cpu_shares, "
+        "cpuset_cpus, cpuset_mems, dns, dns_opt, dns_search, domainname, extra_hosts, hostname, "
+        "mem_limit, mem_reservation, mem_swappiness, memswap_limit, nano_cpus, oom_score_adj, "
+        "pids_limit, runtime, shm_size, storage_opt, sysctls, tmpfs, ulimits. Others are refused.",
     ),
     Variable(
         name="SANDBOX_REMOTE_RUNTIME_API_URL", kind="url",

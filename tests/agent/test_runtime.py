@@ -6,12 +6,13 @@ import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
+import attrs
 import pytest
 from support.agents import PATIENCE, linux, until
 
-from openrt_agent import AgentRuntime, FdEndpoint, agent_path
+from openrt_agent import AgentRuntime, FdEndpoint, agent_path, linger_of
 from openrt_core.errors import FileMissingError, TransportError, UnsupportedError
-from openrt_core.models import Command, SandboxHandle
+from openrt_core.models import Command, SandboxHandle, SandboxSpec
 from openrt_core.plugin import RuntimeContext
 from openrt_core.process import Process
 
@@ -132,3 +133,20 @@ def test_release_ends_the_sandbox(runtime, tmp_path):
     assert runtime.children[0].wait(PATIENCE) is not None
     with pytest.raises(UnsupportedError):
         runtime.client(handle("own", tmp_path))
+
+
+def test_disconnect_closes_the_stream_and_a_later_call_joins_again(runtime, tmp_path):
+    guest = handle("guest", tmp_path)
+    assert execute(runtime, guest, "true").ok
+    before = runtime.client(guest)
+    assert runtime.openrt_disconnect(guest) is True
+    assert before.closed
+    assert runtime.openrt_disconnect(guest) is False
+    assert execute(runtime, guest, "true").ok
+
+
+def test_only_a_kept_sandbox_lingers():
+    spec = SandboxSpec(id="own", idle_limit=5)
+    assert linger_of(spec) == 0
+    assert linger_of(attrs.evolve(spec, keep=True)) == 5
+    assert linger_of(SandboxSpec(id="own", keep=True)) == 3600

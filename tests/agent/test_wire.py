@@ -86,7 +86,7 @@ def test_arbitrary_bytes_are_frames_or_a_violation(data, sizes):
 @pytest.mark.parametrize(
     ("kind", "id", "length"),
     [
-        (0x8A, 1, 1),
+        (0x8B, 1, 1),
         (0x02, 1, 1),
         (wire.DATA, 1, wire.CHUNK + 1),
         (wire.DATA, 1, 1),

@@ -7,16 +7,25 @@ from support import runtimes
 
 
 @pytest.fixture(scope="session", params=runtimes.NAMES)
-def runtime(request, tmp_path_factory):
-    """Each runtime in turn."""
+def backend(request, tmp_path_factory):
+    """Each runtime in turn, with whatever stands in for its back end."""
     with runtimes.opened(request.param, tmp_path_factory.mktemp(request.param)) as opened:
         yield opened
 
 
+@pytest.fixture
+def runtime(backend):
+    """Each runtime in turn, with the environment that leads to it as long as the test lasts."""
+    with runtimes.environment(backend.variables):
+        yield backend
+
+
 @pytest.fixture(scope="session")
-def shared(runtime):
+def shared(backend):
     """One sandbox for the cases that leave it as it was."""
-    with runtime.create() as sandbox:
+    with runtimes.environment(backend.variables):
+        sandbox = backend.create()
+    with sandbox:
         yield sandbox
 
 

@@ -8,12 +8,13 @@ import pytest
 from support import killers, runtimes, undefended
 from support.client import talk
 from support.killers import holds
+from support.polling import until
 
 
 def cannot_be_impersonated(sandbox, user):
     """A command forges a sibling's output and end; the sandbox must be fresh, for its ids."""
     with holds():
-        sibling = sandbox.start("read word; echo real; exit 3", stdin=True)
+        sibling = start_sibling(sandbox)
         attack = sandbox.start(killers.forgery(1), user=user)
         assert attack.stdout.read().startswith(b"tried"), "no process of the agent was found"
         assert attack.wait(killers.PATIENCE).exit_code == 0
@@ -21,6 +22,13 @@ def cannot_be_impersonated(sandbox, user):
         result = sibling.wait(killers.PATIENCE)
         assert (result.exit_code, sibling.stdout.read()) == (3, b"real\n")
         assert sandbox.exec("echo up").stdout == b"up\n"
+
+
+def start_sibling(sandbox):
+    """The sandbox's first operation; once it is known to run, a message about it is believable."""
+    sibling = sandbox.start("read word; echo real; exit 3", stdin=True)
+    until(lambda: sibling.pid is not None, killers.PATIENCE)
+    return sibling
 
 
 def test_a_forged_message_changes_nothing(runtime, shared, offered):
@@ -35,11 +43,10 @@ def test_without_its_defence_a_forged_message_is_believed(tmp_path, monkeypatch)
     program = undefended.build("undefended_dumpable", tmp_path)
     undefended.use(monkeypatch, "local", program)
     with runtimes.opened("local", tmp_path) as runtime, runtime.create() as sandbox:
-        sibling = sandbox.start("read word; echo real; exit 3", stdin=True)
+        sibling = start_sibling(sandbox)
         # As the agent's own user: a switch of users would hide the agent's memory after all.
         sandbox.start(killers.forgery(1))
         result = sibling.wait(killers.PATIENCE)
-        assert sibling.stdout is not None
         assert (result.exit_code, sibling.stdout.read()) == (77, b"forged\n")
     with runtime.create() as sandbox, pytest.raises(AssertionError):
         cannot_be_impersonated(sandbox, None)

@@ -4,156 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
-
-TESTS = pathlib.Path(__file__).parent.parent
-DEADLINE = 60
-
-RUNTIME = """
-import os, pathlib, time
-from openrt_core.errors import CommandNotStartedError, ProvisionError, SandboxGoneError
-from openrt_core.events import Event
-from openrt_core.models import Exit
-from openrt_core.plugin import hookimpl
-from openrt_core.process import STDERR, STDOUT
-from support.fake_runtime import FakeControls, FakeRuntime
-
-LOG = pathlib.Path(os.environ["FAKE_LOG"])
-
-def log(line):
-    with LOG.open("a") as file:
-        file.write(line + "\\n")
-
-def script(process):
-    command = process.command
-    word, *rest = command.argv
-    log(f"{word} timeout={command.timeout} stdin={command.stdin}")
-    process.started(1)
-    if word == "print":
-        process.feed(STDOUT, os.fsencode(rest[0]))
-        process.feed(STDERR, os.fsencode(rest[1]))
-        process.exited(Exit(code=0))
-    elif word == "exit":
-        process.exited(Exit(code=int(rest[0])))
-    elif word == "signal":
-        process.exited(Exit(signal=int(rest[0])))
-    elif word == "late":
-        process.feed(STDOUT, b"partial")
-        process.exited(Exit(signal=9, timed_out=True))
-    elif word == "hang":
-        process.feed(STDOUT, b"started\\n")
-    elif word == "flood":
-        process.feed(STDOUT, b"y\\n" * 500_000)  # and then it hangs, until it is killed
-    elif word == "cat":
-        process.add_stdin_credit(1 << 30)
-    elif word == "missing":
-        process.failed(CommandNotStartedError("no such program", code="command." + rest[0]))
-    elif word == "lost":
-        process.feed(STDOUT, b"partial")
-        process.failed(SandboxGoneError("The sandbox is gone."))
-    elif word == "bug":
-        raise ZeroDivisionError("bug\\x1b[31m")
-
-class Controls(FakeControls):
-    def write(self, data):
-        self.process.feed(STDOUT, data)
-    def close_stdin(self):
-        self.process.exited(Exit(code=0))
-
-class Runtime(FakeRuntime):
-    @hookimpl
-    def openrt_provision(self, spec, attachments):
-        handle = super().openrt_provision(spec, attachments)
-        self.emit(Event(kind="progress", message="pulling", done=1, total=2, unit="layers"))
-        mounts = [(m.source, m.target, m.mode) for m in spec.mounts]
-        log(f"provision {spec.id} {sorted(spec.env.items())} {spec.network} {spec.user} "
-            f"{spec.image} {mounts} {spec.workdir} {spec.keep}")
-        if spec.image == "broken":
-            raise ProvisionError("no \\x1b[2J luck\\nat all", hint="Try again.")
-        deadline = time.monotonic() + 60
-        while spec.image == "slow" and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return handle
-    @hookimpl
-    def openrt_exec(self, handle, command, process):
-        process.attach(Controls(process))
-        script(process)
-        return process
-    @hookimpl
-    def openrt_teardown(self, handle):
-        log(f"teardown began {handle.id}")
-        hold = os.environ.get("FAKE_HOLD")
-        deadline = time.monotonic() + 60
-        while hold and os.path.exists(hold) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        log(f"teardown ended {handle.id}")
-        return True
-
-def create(context):
-    runtime = Runtime()
-    runtime.emit = context.emit
-    return runtime
-"""
-
-
-class Program:
-    """``openrt`` with the scripted runtime installed."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.log = folder / "log"
-        info = folder / "site" / "fake_runtime_for_cli-1.0.dist-info"
-        info.mkdir(parents=True)
-        (folder / "site" / "fake_runtime_for_cli.py").write_text(RUNTIME)
-        (info / "METADATA").write_text(
-            "Metadata-Version: 2.1\nName: fake-runtime-for-cli\nVersion: 1.0\n"
-        )
-        (info / "entry_points.txt").write_text(
-            "[openrt.runtimes]\nfake = fake_runtime_for_cli:create\n"
-        )
-        self.environ = {
-            **os.environ,
-            "HOME": str(folder),
-            "PYTHONPATH": f"{folder / 'site'}{os.pathsep}{TESTS}",
-            "FAKE_LOG": str(self.log),
-            "RUNTIME": "fake",
-        }
-
-    def start(self, *arguments, environ=None, **popen):
-        return subprocess.Popen(
-            [sys.executable, "-m", "openrt_core.cli", *arguments],
-            env={**self.environ, **(environ or {})},
-            cwd=self.folder,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-            | popen,
-        )
-
-    def __call__(self, *arguments, input=None, environ=None):
-        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-        process = self.start(*arguments, environ=environ, stdin=stdin)
-        out, err = process.communicate(input, timeout=DEADLINE)
-        return process.returncode, out, err.decode()
-
-    def logged(self):
-        return self.log.read_text() if self.log.exists() else ""
-
-    def wait_for(self, text):
-        deadline = time.monotonic() + DEADLINE
-        while text not in self.logged():
-            assert time.monotonic() < deadline, self.logged()
-            time.sleep(0.01)
-
-    def left(self):
-        """How many sandboxes were made and not removed."""
-        lines = self.logged().splitlines()
-        made = {line.split()[1] for line in lines if line.startswith("provision ")}
-        return len(made - {line.split()[2] for line in lines if "teardown ended" in line})
+from support.command_line import DEADLINE, Program
+from support.terminals import OnTerminal
 
 
 @pytest.fixture
@@ -348,6 +204,28 @@ def test_errors_are_one_paragraph_and_steer_no_terminal(openrt):
     assert (code, out) == (125, b"")
     assert err == "openrt: no \\x1b[2J luck at all. Try again.\n"
     assert openrt.left() == 0
+
+
+HOSTILE = "hostile:\x1b]0;title\x07\x1b[2J\r\x9b1m\u202e"
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_nothing_that_a_back_end_says_steers_a_terminal(openrt, debug):
+    code, out, err = openrt(*debug, "run", "--image", HOSTILE, "--", "exit", "0")
+    assert (code, out) == (125, b"")
+    for told in ("failed: ValueError", "logged", "warned", "noted", "refused", "try", "also"):
+        assert told in err
+    assert ("Traceback" in err) == bool(debug)
+    assert all(c.isprintable() or c == "\n" for c in err), ascii(err)
+    # On a terminal there is the line of progress, and it is ours alone.
+    arguments = [*debug, "run", "--image", HOSTILE, "--", "exit", "0"]
+    command = [sys.executable, "-m", "openrt_core.cli", *arguments]
+    with OnTerminal(command, env=openrt.environ, cwd=openrt.folder) as terminal:
+        assert terminal.ended() == 125
+        said = terminal.output.decode()
+        assert "went on hostile" in said
+        said = said.replace("\r\x1b[K", "").replace("\r\n", "")
+        assert said.isprintable(), ascii(said)
 
 
 def test_tracebacks_are_for_debug_only(openrt):

@@ -22,7 +22,7 @@ from support.fake_wrappers import (
 )
 from support.polling import until
 
-from openrt_core import hookspecs
+from openrt_core import hookspecs, kept_specs, life_specs
 from openrt_core.errors import PluginError, ProvisionError, UnsupportedError
 from openrt_core.hook_calls import RESULTS
 from openrt_core.models import (
@@ -45,7 +45,8 @@ def spec(**fields):
 
 
 def test_results_name_every_hook_with_the_type_of_its_spec():
-    specs = {n: f for n, f in vars(hookspecs).items() if n.startswith("openrt_")}
+    every = vars(hookspecs) | vars(life_specs) | vars(kept_specs)
+    specs = {n: f for n, f in every.items() if n.startswith("openrt_")}
     returned = {n: typing.get_type_hints(f)["return"] for n, f in specs.items()}
     assert {n: typing.get_origin(t) or t for n, t in returned.items()} == dict(RESULTS)
 
@@ -328,8 +329,9 @@ OFF_DEFAULT: dict[str, dict[str, typing.Any]] = {
 
 def test_the_table_of_this_test_names_every_field_and_feature_of_a_spec():
     basic = {"id", "mounts", "env", "secrets", "workdir", "network", "start_timeout"}
-    assert {a.name for a in attrs.fields(SandboxSpec)} - basic <= set(OFF_DEFAULT)
-    others = {"bind", "copy", "stdin", "streams", "tty", "kill_tree"}
+    built = {"image_commands", "image_rebuild"}  # need a hook: test_life
+    assert {a.name for a in attrs.fields(SandboxSpec)} - basic - built <= set(OFF_DEFAULT)
+    others = {"bind", "copy", "stdin", "streams", "tty", "kill_tree", "background"}
     assert set(FEATURES) - others == set(OFF_DEFAULT)
 
 
@@ -362,7 +364,12 @@ def test_a_mount_of_a_folder_needs_bind_or_copy(mode):
 
 @pytest.mark.parametrize(
     ("feature", "fields"),
-    [("stdin", {"stdin": True}), ("tty", {"tty": TerminalSize()}), ("user", {"user": 5})],
+    [
+        ("stdin", {"stdin": True}),
+        ("tty", {"tty": TerminalSize()}),
+        ("user", {"user": 5}),
+        ("background", {"background": True}),
+    ],
 )
 def test_a_command_whose_feature_the_runtime_lacks_is_not_started(feature, fields):
     runtime = FakeRuntime(features=frozenset(FEATURES) - {feature})

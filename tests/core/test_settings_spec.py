@@ -190,3 +190,37 @@ def test_notes_are_told_once(spec):
     assert [e.message for e in told if "TOLD_ONCE" in e.message] == [
         "SANDBOX_TOLD_ONCE is no setting of openrt or of an installed runtime."
     ]
+
+
+# The derived image --------------------------------------------------------------------------------
+
+
+def test_extra_deps_are_added_to_the_base_image(spec, plugin):
+    plugin("acme", "openrt-acme", ["SANDBOX_RUNTIME_EXTRA_DEPS", "SANDBOX_FORCE_REBUILD_RUNTIME"])
+    environ = {"RUNTIME": "acme", "SANDBOX_RUNTIME_EXTRA_DEPS": "apt-get install -y jq && id"}
+    made = spec(environ)
+    assert (made.image, made.image_commands) == (None, ("apt-get install -y jq && id",))
+    assert made.image_rebuild is False
+    based = {"SANDBOX_BASE_CONTAINER_IMAGE": "debian:12", "SANDBOX_FORCE_REBUILD_RUNTIME": "yes"}
+    made = spec({**environ, **based})
+    assert (made.image, made.image_rebuild) == ("debian:12", True)
+
+
+def test_an_image_that_is_used_as_it_is_gets_no_extra_deps(spec, plugin):
+    plugin("acme", "openrt-acme", ["SANDBOX_RUNTIME_EXTRA_DEPS"])
+    environ = {"RUNTIME": "acme", "SANDBOX_RUNTIME_EXTRA_DEPS": "x"}
+    told = []
+    made = spec({**environ, "SANDBOX_RUNTIME_CONTAINER_IMAGE": "mine"}, emit=told.append)
+    assert (made.image, made.image_commands) == ("mine", ())
+    assert ["no effect" in event.message for event in told] == [True]
+    assert spec(environ, image="mine").image_commands == ()
+
+
+def test_what_counts_is_the_runtime_that_was_chosen(spec, plugin):
+    plugin("acme", "openrt-acme", variables=[])
+    plugin("other", "openrt-other", ["SANDBOX_RUNTIME_EXTRA_DEPS"])
+    environ = {"RUNTIME": "other", "SANDBOX_RUNTIME_EXTRA_DEPS": "x"}
+    spec(environ)
+    with pytest.raises(SettingError, match="'acme'"):
+        spec(environ, runtime="acme")
+    spec({**environ, "RUNTIME": "openrt-other:other"}, runtime="other")

@@ -254,9 +254,9 @@ class TestLife:
         assert sandbox.returncode == 124
 
     def test_from_another_client(self, sandbox: Any, emulator: Emulator) -> None:
-        shell(sandbox, "echo kept > /workspace/file")
+        shell(sandbox, "echo kept > /tmp/file")
         again = modal.Sandbox.from_id(sandbox.object_id, client=connect(emulator))
-        assert run(again, "cat", "/workspace/file")[1] == b"kept\n"
+        assert run(again, "cat", "/tmp/file")[1] == b"kept\n"
         again.terminate()
         assert sandbox.poll() == 137
         dead = modal.Sandbox.from_id(sandbox.object_id, client=connect(emulator))

@@ -23,7 +23,10 @@ def runtime(request, tmp_path, monkeypatch):
         pytest.skip("local: there is no Python in /usr, which is what its sandboxes see")
     monkeypatch.setenv("OPENRT_TEST_ROOTFS_BUSYBOX", debian)
     monkeypatch.setenv("OPENRT_TEST_IMAGE_BUSYBOX", os.environ.get("OPENRT_TEST_IMAGE_DEBIAN", ""))
-    with runtimes.opened(request.param, tmp_path) as opened:
+    with (
+        runtimes.opened(request.param, tmp_path) as opened,
+        runtimes.environment(opened.variables),
+    ):
         yield opened
 
 

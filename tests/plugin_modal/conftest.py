@@ -15,10 +15,17 @@ DEADLINE = 120.0
 
 
 @pytest.fixture(scope="session")
-def runtime(tmp_path_factory):
-    """The modal runtime; ``control`` is the emulator."""
+def backend(tmp_path_factory):
+    """The emulator."""
     with runtimes.opened("modal", tmp_path_factory.mktemp("modal")) as opened:
         yield opened
+
+
+@pytest.fixture
+def runtime(backend):
+    """The modal runtime, with the environment that leads to the emulator, its ``control``."""
+    with runtimes.environment(backend.variables):
+        yield backend
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +41,7 @@ def eventually():
     return wait
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def python(runtime):
     """``python(script, **env)``: a process of its own that ran the script, and what it printed
     last, as JSON."""

@@ -49,9 +49,9 @@ def create(runtime: str, image: str, lease: str = "") -> Sandbox:
     greet = AgentClient.open
     given: dict[str, Any] = {"lease": float(lease)} if lease else {}
 
-    def open(*arguments: Any, **options: Any) -> AgentClient:
+    def open(endpoint: Any, **options: Any) -> AgentClient:
         say("greeting")
-        return greet(*arguments, **options, **given)
+        return greet(endpoint, **{**options, **given})
 
     AgentClient.open = open  # type: ignore[method-assign]
     manager = Manager.open(runtime, wrappers=[Wrapper("announcer", Announcer())])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -24,7 +27,8 @@ class HostControls(FakeControls):
 
     def kill(self) -> None:
         self.killed.set()
-        self.child.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
 
     def write(self, data: bytes) -> None:
         assert self.child.stdin is not None
@@ -60,6 +64,7 @@ class HostRuntime(FakeRuntime):
             stderr=subprocess.PIPE,
             cwd=command.cwd,
             env={"PATH": "/usr/bin:/bin", **command.env},
+            start_new_session=True,
         )
         process.attach(HostControls(process, child))
         process.started(child.pid)

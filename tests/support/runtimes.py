@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -28,11 +28,13 @@ class Runtime:
         name: as in RUNTIME.
         image: for ``Sandbox.create``; None for a runtime without images.
         control: what stands in for its back end (an emulator), or None.
+        variables: the environment that leads there.
     """
 
     name: str
     image: str | None = None
     control: Any = None
+    variables: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
     def create(self, **arguments: Any) -> Sandbox:
         """A sandbox of this runtime."""
@@ -63,7 +65,10 @@ def missing(name: str, reason: str) -> None:
 
 @contextlib.contextmanager
 def opened(name: str, folder: pathlib.Path) -> Iterator[Runtime]:
-    """A runtime, with whatever stands in for its back end, as long as the block lasts."""
+    """A runtime, with whatever stands in for its back end, as long as the block lasts.
+
+    ``environment(runtime.variables)`` leads to it.
+    """
     with _OPENERS[name](folder) as runtime:
         yield runtime
 
@@ -108,8 +113,7 @@ def _modal(folder: pathlib.Path) -> Iterator[Runtime]:
         missing("modal", f"openrt-modal is not installed ({error})")
     with Emulator(rootfs=rootfs, state=folder / "modal") as emulator:
         tokens = {"MODAL_API_TOKEN_ID": "ak-test", "MODAL_API_TOKEN_SECRET": "as-test"}
-        with environment({**emulator.environment, **tokens}):
-            yield Runtime("modal", "openrt-test/busybox", emulator)
+        yield Runtime("modal", "openrt-test/busybox", emulator, emulator.environment | tokens)
 
 
 @contextlib.contextmanager
@@ -132,8 +136,7 @@ def _remote(folder: pathlib.Path) -> Iterator[Runtime]:
             "SANDBOX_REMOTE_RUNTIME_API_URL": plane.url,
             "SANDBOX_API_KEY": plane.api_key,
         }
-        with environment(variables):
-            yield Runtime("remote", "openrt-test/agent-server", plane)
+        yield Runtime("remote", "openrt-test/agent-server", plane, variables)
 
 
 def agent_server(venv: str) -> pathlib.Path:
@@ -145,7 +148,7 @@ def agent_server(venv: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """These variables set in os.environ."""
     with pytest.MonkeyPatch.context() as patch:
         for key, value in variables.items():

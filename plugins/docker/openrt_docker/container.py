@@ -9,6 +9,7 @@ from openrt_core.models import Attachment, SandboxSpec
 from openrt_docker import labels
 from openrt_docker.agent_volume import FOLDER, PROGRAM
 from openrt_docker.engine import Engine
+from openrt_docker.kwargs import Extra
 
 PIDS_LIMIT = 4096
 """Processes and threads of a sandbox when nothing else is asked for; it bounds a fork bomb."""
@@ -26,30 +27,26 @@ def create_arguments(
     image: str,
     volume: str,
     user: str,
+    more: Extra,
 ) -> dict[str, Any]:
     """The arguments of the SDK's low-level ``create_container``.
 
-    The spec's environment and secrets are not among them: `docker inspect` would show them. The
-    agent is told them for each command.
+    ``more`` goes over ours. The spec's environment and secrets are not among them: `docker inspect`
+    would show them. The agent is told them for each command.
     """
     return {
         "image": image,
         "name": name(spec.id),
         "hostname": spec.id[:12],
+        **more.container,
         "entrypoint": [PROGRAM, "serve", "--label", spec.id],
         "command": [],
         "user": "0:0",
         "working_dir": "/",
         "stdin_open": True,
         "tty": False,
-        "labels": {
-            **spec.labels,
-            labels.ID: spec.id,
-            labels.OWNER: labels.owner(),
-            labels.WORKDIR: spec.workdir,
-            labels.USER: user,
-        },
-        "host_config": _host_config(engine, spec, attachments, volume),
+        "labels": labels.of_a_sandbox(spec.id, spec.workdir, user, spec.labels),
+        "host_config": _host_config(engine, spec, attachments, volume, more),
         # The SDK has no parameter for it; without it the end of our stream would not be the
         # agent's.
         "stdin_once": True,
@@ -57,7 +54,11 @@ def create_arguments(
 
 
 def _host_config(
-    engine: Engine, spec: SandboxSpec, attachments: Sequence[Attachment], volume: str
+    engine: Engine,
+    spec: SandboxSpec,
+    attachments: Sequence[Attachment],
+    volume: str,
+    more: Extra,
 ) -> dict[str, Any]:
     import docker.types
 
@@ -79,7 +80,9 @@ def _host_config(
         "mounts": mounts,
         # An engine that logs what the agent sends slows it to a tenth and fills the disk.
         "log_config": docker.types.LogConfig(type="none"),
-        "auto_remove": True,
+        # A kept one outlives restarts of a daemon with live-restore, which removes all others, and
+        # can tell how it ended.
+        "auto_remove": not spec.keep,
         "network_mode": {"default": "bridge"}.get(spec.network, spec.network),
         "pids_limit": spec.pids or PIDS_LIMIT,
         "read_only": spec.read_only,
@@ -95,7 +98,7 @@ def _host_config(
         options["device_requests"] = [_gpu(spec.gpu)]
     if spec.read_only:
         options["tmpfs"] = {"/run": "mode=0755,size=64m", "/tmp": "mode=1777,exec,size=4g"}
-    return dict(engine.client().api.create_host_config(**options))
+    return dict(engine.client().api.create_host_config(**{**options, **more.host}))
 
 
 def _gpu(gpu: str) -> Any:

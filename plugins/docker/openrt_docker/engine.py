@@ -27,12 +27,27 @@ CALL_TIMEOUT = 60
 """Seconds for one call of the engine, so that an engine that hangs does not hang us."""
 
 
+LONG_CALL_TIMEOUT = 3600
+"""Seconds for one that moves the content of a sandbox."""
+
+
 class Engine:
     """The engine that DOCKER_HOST (or the default socket) names. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._client: docker.DockerClient | None = None
+
+    def patient_client(self) -> docker.DockerClient:
+        """A client of one call that may take long; the caller closes it.
+
+        Raises:
+            EngineUnreachableError: nobody answers.
+        """
+        import docker
+
+        with translated("reach the Docker engine"):
+            return docker.from_env(timeout=LONG_CALL_TIMEOUT)
 
     def client(self) -> docker.DockerClient:
         """The SDK's client, made at the first call.
@@ -79,6 +94,8 @@ def _from_api(what: str, error: docker.errors.APIError) -> OpenrtError:
     explanation = str(error.explanation or error)
     message = f"Could not {what}: {explanation}"
     status = error.status_code or 0
+    if "invalid reference format" in explanation:
+        return SettingError(message, hint="An image is called [host/]name[:tag], in lower case.")
     if "bind source path does not exist" in explanation or "invalid mount config" in explanation:
         return SettingError(
             message,
@@ -86,7 +103,8 @@ def _from_api(what: str, error: docker.errors.APIError) -> OpenrtError:
         )
     if status == 404 and "image" in explanation.lower():
         return ImageNotFoundError(message)
-    if status in (401, 403) or "unauthorized" in explanation or "access denied" in explanation:
+    # Not every 403: the engine says that also of networks.
+    if status == 401 or "unauthorized" in explanation or "denied" in explanation:
         return AuthenticationError(message, hint="Log in to the registry with `docker login`.")
     if "manifest" in explanation and "unknown" in explanation:
         return ImageNotFoundError(message)

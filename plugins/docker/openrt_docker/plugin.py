@@ -8,7 +8,7 @@ from typing import Any
 
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.requests import User, user_of
-from openrt_agent.runtime import AgentRuntime
+from openrt_agent.runtime import linger_of
 from openrt_core.errors import OpenrtError, ProvisionError, SandboxGoneError, SettingError
 from openrt_core.models import (
     Attachment,
@@ -20,17 +20,23 @@ from openrt_core.models import (
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
-from openrt_docker import container, images, labels
+from openrt_docker import container, images, networks
 from openrt_docker.agent_volume import PROGRAM, AgentVolumes
 from openrt_docker.attach import EngineEndpoint
-from openrt_docker.engine import Engine, is_missing, translated
+from openrt_docker.engine import is_missing, translated
+from openrt_docker.kwargs import extra
+from openrt_docker.lives import Lives
+from openrt_docker.settings import Settings
 
 FEATURES = frozenset(
     {
+        "background",
         "bind",
         "cpu",
         "gpu",
+        "idle_limit",
         "image",
+        "keep",
         "kill_tree",
         "labels",
         "memory",
@@ -39,6 +45,7 @@ FEATURES = frozenset(
         "network_named",
         "network_none",
         "pids",
+        "platform",
         "read_only",
         "stdin",
         "streams",
@@ -54,21 +61,25 @@ def create(context: RuntimeContext) -> DockerRuntime:
     return DockerRuntime(context)
 
 
-class DockerRuntime(AgentRuntime):
-    """Containers of the engine that DOCKER_HOST names. Each ends with the process that made it."""
+class DockerRuntime(Lives):
+    """Containers of the engine that DOCKER_HOST names. Each ends with the process that made it,
+    or when it is kept, so long after its last client; its container then stays, ended, until
+    ``openrt_teardown``."""
 
     features = FEATURES
 
     def __init__(self, context: RuntimeContext) -> None:
         super().__init__(context)
-        self._engine = Engine()
-        self._volumes = AgentVolumes(self._engine)
+        self._volumes = AgentVolumes(self.engine)
+        self._settings: Settings = context.settings or Settings()
 
     @hookimpl
     def openrt_preflight(self, spec: SandboxSpec) -> bool:
-        """The engine answers."""
+        """The engine answers, and the settings can be."""
         with translated("reach the Docker engine"):
-            self._engine.client().ping()
+            self.engine.client().ping()
+        extra(self.engine, self._settings.kwargs)
+        networks.check(self.engine, self._settings.additional_networks, spec)
         reserved = [key for key in spec.labels if key.startswith("openrt.")]
         if reserved:
             raise SettingError(
@@ -87,7 +98,9 @@ class DockerRuntime(AgentRuntime):
         self, spec: SandboxSpec, attachments: Sequence[Attachment]
     ) -> SandboxHandle:
         """Creates, attaches, starts; the agent's greeting says that it can run commands."""
-        image = images.find(self._engine, spec.image or DEFAULT_IMAGE, self.context.emit)
+        image = images.find(
+            self.engine, spec.image or DEFAULT_IMAGE, self.context.emit, spec.platform
+        )
         user = str(spec.user) if spec.user is not None else image.user
         try:
             volume = self._volumes.ready(image.id, image.arch)
@@ -105,6 +118,7 @@ class DockerRuntime(AgentRuntime):
             endpoint,
             timeout=spec.start_timeout,
             env={**spec.env, **spec.secrets},
+            linger=linger_of(spec),
             describe=lambda: self._describe(spec.id, endpoint.log()),
         )
         return SandboxHandle(
@@ -124,12 +138,16 @@ class DockerRuntime(AgentRuntime):
         volume: str,
         user: str,
     ) -> EngineEndpoint:
-        api = self._engine.client().api
+        api = self.engine.client().api
+        more = extra(self.engine, self._settings.kwargs)
         arguments = container.create_arguments(
-            self._engine, spec, attachments, image.id, volume, user
+            self.engine, spec, attachments, image.id, volume, user, more
         )
         with translated("create the container"):
-            made = api.create_container_from_config(_config(api, arguments), arguments["name"])
+            made = api.create_container_from_config(
+                _config(api, arguments), arguments["name"], spec.platform
+            )
+        networks.join(self.engine, self._settings.additional_networks, made["Id"])
         with translated("attach to the container"):
             raw = api.attach_socket(made["Id"], {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         endpoint = EngineEndpoint(raw)
@@ -151,25 +169,16 @@ class DockerRuntime(AgentRuntime):
     @hookimpl
     def openrt_connect(self, id: str) -> SandboxHandle:
         """Joins through ``openrt-agent connect`` in the container."""
-        found = self._inspect(id)
+        found = self.inspect(id)
         if found is None or not found["State"]["Running"]:
             raise SandboxGoneError(f"There is no running container of the sandbox {id}.")
-        told = found["Config"]["Labels"]
-        user = told.get(labels.USER, "")
-        handle = SandboxHandle(
-            runtime=self.context.name,
-            id=id,
-            workdir=told.get(labels.WORKDIR, "/workspace"),
-            user=int(user) if user.isdecimal() else None,
-            labels={k: v for k, v in told.items() if not k.startswith("openrt.")},
-            native={"user": user},
-        )
+        handle = self.handle_of(id, found["Config"]["Labels"])
         self.client(handle)
         return handle
 
     def join(self, handle: SandboxHandle) -> Endpoint:
         """A guest's stream: an exec, as root, which the agent's socket asks for."""
-        api = self._engine.client().api
+        api = self.engine.client().api
         try:
             with translated("join the container"):
                 made = api.exec_create(
@@ -188,9 +197,8 @@ class DockerRuntime(AgentRuntime):
 
     @hookimpl
     def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
-        """What the engine says. Containers are removed when they end, so there may be nothing to
-        tell."""
-        found = self._inspect(handle.id)
+        """What the engine says. Only the containers of kept sandboxes are there after their end."""
+        found = self.inspect(handle.id)
         if found is None:
             return SandboxStatus(state="gone")
         state = found["State"]
@@ -207,13 +215,13 @@ class DockerRuntime(AgentRuntime):
         """Removes the container, if its label says that it is the one."""
         # First, for a stream that nobody reads makes the engine's removal hang.
         self.release(handle.id)
-        found = self._inspect(handle.id)
+        found = self.inspect(handle.id)
         if found is None:
             return False
         return self._remove(found["Id"])
 
     def _remove(self, id: str) -> bool:
-        api = self._engine.client().api
+        api = self.engine.client().api
         deadline = time.monotonic() + _REMOVAL_LIMIT
         try:
             with translated("remove the container"):
@@ -233,26 +241,11 @@ class DockerRuntime(AgentRuntime):
         return True
 
     def _exists(self, name: str) -> bool:
-        return self._raw_inspect(name) is not None
-
-    def _inspect(self, id: str) -> dict[str, Any] | None:
-        found = self._raw_inspect(container.name(id))
-        if found is None or (found["Config"].get("Labels") or {}).get(labels.ID) != id:
-            return None
-        return found
-
-    def _raw_inspect(self, name: str) -> dict[str, Any] | None:
-        try:
-            with translated("look at the container"):
-                return dict(self._engine.client().api.inspect_container(name))
-        except OpenrtError as error:
-            if is_missing(error):
-                return None
-            raise
+        return self.inspect_any(name) is not None
 
     def _describe(self, id: str, log: bytes) -> SandboxGoneError | None:
         """For a stream that ended: the container's end, if that is why."""
-        found = self._inspect(id)
+        found = self.inspect(id)
         if found is not None and found["State"].get("Running"):
             return None
         state = found["State"] if found is not None else {}

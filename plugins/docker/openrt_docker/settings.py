@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 
 from openrt_core.settings import setting
@@ -10,7 +13,14 @@ from openrt_core.settings import setting
 @attrs.frozen(kw_only=True)
 class Settings:
     """What the docker runtime takes from the environment, beside what the core takes and the
-    engine's own DOCKER_*."""
+    engine's own DOCKER_*.
+
+    Attributes:
+        additional_networks: joined before the sandbox starts.
+        kwargs: more arguments of the container; see ``openrt_docker.kwargs``.
+        extra_deps: the core makes ``SandboxSpec.image_commands`` of it.
+        force_rebuild: the core makes ``SandboxSpec.image_rebuild`` of it.
+    """
 
     binding_address: str = setting(
         "SANDBOX_RUNTIME_BINDING_ADDRESS",
@@ -19,3 +29,7 @@ class Settings:
         help="Host address of published ports; nothing is published unless a port is asked for.",
         example="127.0.0.1",
     )
+    additional_networks: tuple[str, ...] = setting("SANDBOX_ADDITIONAL_NETWORKS")
+    kwargs: Mapping[str, Any] = setting("SANDBOX_DOCKER_RUNTIME_KWARGS")
+    extra_deps: str | None = setting("SANDBOX_RUNTIME_EXTRA_DEPS")
+    force_rebuild: bool = setting("SANDBOX_FORCE_REBUILD_RUNTIME")

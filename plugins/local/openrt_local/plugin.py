@@ -7,11 +7,12 @@ import pathlib
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from openrt_agent.binary import agent_path
 from openrt_agent.endpoint import Endpoint, FdEndpoint, SocketEndpoint
-from openrt_agent.runtime import AgentRuntime
+from openrt_agent.runtime import AgentRuntime, linger_of
 from openrt_core.errors import (
     EngineUnreachableError,
     ProvisionError,
@@ -27,15 +28,21 @@ from openrt_core.models import (
     SandboxStatus,
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
-from openrt_local import bubblewrap, skeleton
-from openrt_local.state import Sandbox, sweep
+from openrt_local import bubblewrap, overlays, skeleton
+from openrt_local.settings import Settings
+from openrt_local.state import Sandbox, ids, sweep
 
 FEATURES = frozenset(
     {
+        "background",
         "bind",
+        "idle_limit",
+        "keep",
         "kill_tree",
+        "labels",
         "network_host",
         "network_none",
+        "overlay",
         "read_only",
         "stdin",
         "streams",
@@ -51,7 +58,8 @@ def create(context: RuntimeContext) -> LocalRuntime:
 
 
 class LocalRuntime(AgentRuntime):
-    """Sandboxes of bubblewrap; each ends with the process that made it.
+    """Sandboxes of bubblewrap; each ends with the process that made it, or when it is kept, so long
+    after its last client.
 
     The host's programs and libraries are there read-only; of /etc only what programs need;
     nothing of anybody's home. The network is the host's, or none.
@@ -66,6 +74,8 @@ class LocalRuntime(AgentRuntime):
         self._lock = threading.Lock()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._made: dict[str, Sandbox] = {}
+        settings: Settings = context.settings or Settings()
+        self._overlays = settings.overlays or overlays.default_base()
         self._swept = False
 
     @hookimpl
@@ -89,12 +99,15 @@ class LocalRuntime(AgentRuntime):
 
     @hookimpl
     def openrt_mount(self, mount: Mount, spec: SandboxSpec) -> Attachment:
-        """Binds; the engine's machine is this one, so the source is checked here."""
+        """Binds and overlays; the engine's machine is this one, so the source is checked here."""
         if not os.path.exists(mount.source):
             raise VolumeError(
                 f"{mount.source} does not exist, so it cannot be mounted at {mount.target}.",
                 hint="Make it first; openrt does not create folders on the host.",
             )
+        if mount.mode == "overlay":
+            overlays.check(mount, self._overlays)
+            return Attachment(kind=overlays.KIND, mount=mount)
         return Attachment(kind="bind", mount=mount)
 
     @hookimpl
@@ -129,6 +142,7 @@ class LocalRuntime(AgentRuntime):
             FdEndpoint(os.dup(child.stdout.fileno()), os.dup(child.stdin.fileno())),
             timeout=spec.start_timeout,
             env={**spec.env, **spec.secrets},
+            linger=linger_of(spec),
             describe=lambda: self._describe(spec.id),
         )
         child.stdin.close()
@@ -139,12 +153,15 @@ class LocalRuntime(AgentRuntime):
         self, spec: SandboxSpec, attachments: Sequence[Attachment], sandbox: Sandbox
     ) -> subprocess.Popen[bytes]:
         etc = skeleton.prepared(self._state)
+        sandbox.note_overlays(self._overlays / spec.id)
+        layers = overlays.make(self._overlays / spec.id, attachments)
         with sandbox.listen() as listener, sandbox.log_path.open("wb") as log:
             layout = bubblewrap.Layout(
                 agent=pathlib.Path(agent_path()),
                 etc=etc,
                 workdir=spec.workdir,
                 attachments=attachments,
+                layers=layers,
                 network=spec.network != "none",
                 read_only=spec.read_only,
                 socket=listener.fileno(),
@@ -172,12 +189,38 @@ class LocalRuntime(AgentRuntime):
         sandbox = Sandbox(self._state, id)
         if not sandbox.alive():
             raise SandboxGoneError(f"There is no local sandbox {id}.")
-        value = sandbox.read()
-        handle = SandboxHandle(
-            runtime=self._name, id=id, workdir=value["workdir"], user=value["user"]
-        )
+        handle = self._handle_of(id, sandbox.read())
         self.client(handle)
         return handle
+
+    def _handle_of(self, id: str, value: Mapping[str, Any]) -> SandboxHandle:
+        """The handle of the sandbox of which the host keeps this."""
+        return SandboxHandle(
+            runtime=self._name,
+            id=id,
+            workdir=value["workdir"],
+            user=value["user"],
+            labels=value.get("labels") or {},
+        )
+
+    @hookimpl
+    def openrt_list(self, labels: Mapping[str, str]) -> list[SandboxHandle]:
+        """Those of this user that live, by their folders."""
+        handles = []
+        for id in ids(self._state):
+            sandbox = Sandbox(self._state, id)
+            value = sandbox.read()
+            if value and sandbox.alive():
+                handles.append(self._handle_of(id, value))
+        return [h for h in handles if labels.items() <= h.labels.items()]
+
+    @hookimpl
+    def openrt_disconnect(self, handle: SandboxHandle) -> bool:
+        """Closes the stream; should it end before anybody comes back, its folder can be swept."""
+        made = self._made.get(handle.id)
+        if made is not None:
+            made.let_go()
+        return self.release(handle.id)
 
     def join(self, handle: SandboxHandle) -> Endpoint:
         """A guest's stream."""

@@ -18,6 +18,8 @@ import socket
 from typing import Any
 
 from openrt_core.models import PostMortem, SandboxHandle
+from openrt_core.models.sandbox import ID_PATTERN
+from openrt_local import overlays
 
 _LOG_SHOWN = 4096
 
@@ -36,6 +38,7 @@ class Sandbox:
         self.socket_path = self.folder / "agent"
         self.log_path = self.folder / "log"
         self._record = self.folder / "sandbox.json"
+        self._overlays = self.folder / "overlays"
         self._claim = -1
 
     def exists(self) -> bool:
@@ -89,7 +92,13 @@ class Sandbox:
     def record(self, pid: int, handle: SandboxHandle) -> None:
         """Writes down the process and what a client that connects needs to know."""
         started = _started(pid)
-        value = {"pid": pid, "started": started, "workdir": handle.workdir, "user": handle.user}
+        value = {
+            "pid": pid,
+            "started": started,
+            "workdir": handle.workdir,
+            "user": handle.user,
+            "labels": handle.labels,
+        }
         aside = self._record.with_suffix(".new")
         aside.write_text(json.dumps(value))
         aside.rename(self._record)
@@ -130,9 +139,20 @@ class Sandbox:
             finally:
                 os.close(descriptor)
 
+    def note_overlays(self, folder: pathlib.Path) -> None:
+        """Writes down, before it is made, the folder that ``remove`` is to remove with ours."""
+        self._overlays.write_bytes(os.fsencode(folder))
+
     def remove(self) -> None:
-        """Removes the folder."""
+        """Removes the folder, and that of its overlays."""
+        with contextlib.suppress(FileNotFoundError):
+            folder = pathlib.Path(os.fsdecode(self._overlays.read_bytes()))
+            overlays.remove(folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Gives the claim up: once it has ended, any sweep may remove the folder. Idempotent."""
         claim, self._claim = self._claim, -1
         if claim >= 0:
             os.close(claim)
@@ -148,19 +168,30 @@ class Sandbox:
         return PostMortem(reason="its first process ended", exit_code=exit_code, output=output)
 
 
+def ids(state: pathlib.Path) -> list[str]:
+    """The ids that have a folder, of sandboxes that live or have ended."""
+    folders = state / "sandboxes"
+    if not folders.is_dir():
+        return []
+    with os.scandir(folders) as entries:
+        return [e.name for e in entries if e.is_dir() and ID_PATTERN.fullmatch(e.name)]
+
+
 def sweep(state: pathlib.Path) -> None:
     """Removes the folders of sandboxes that ended, and whose makers ended without removing them.
 
     A claim is a lock that the kernel releases with its process, whatever killed it and in
     whatever pid namespace it was.
     """
-    folders = state / "sandboxes"
-    for name in os.listdir(folders) if folders.is_dir() else ():
+    for name in ids(state):
         sandbox = Sandbox(state, name)
         claim = _claimed(sandbox.folder)
         if claim >= 0:
             if not sandbox.alive():
-                sandbox.remove()
+                # What cannot be removed now may be at the next sweep; it is no reason against new
+                # sandboxes.
+                with contextlib.suppress(OSError):
+                    sandbox.remove()
             os.close(claim)
 
 

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openrt_agent.endpoint import Endpoint
-from openrt_agent.runtime import AgentRuntime
 from openrt_core.errors import (
     EngineUnreachableError,
     OpenrtError,
@@ -42,8 +41,8 @@ from openrt_core.models import (
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
 from openrt_modal import creation, ending
-from openrt_modal.sdk import CALL_LIMIT, Sdk, translated
-from openrt_modal.settings import Settings
+from openrt_modal.lives import Lives
+from openrt_modal.sdk import CALL_LIMIT, translated
 from openrt_modal.stream import ExecStream
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ log = logging.getLogger("openrt")
 
 FEATURES = frozenset(
     {
+        "background",
         "cpu",
         "image",
         "kill_tree",
@@ -77,7 +77,7 @@ def create(context: RuntimeContext) -> ModalRuntime:
     return ModalRuntime(context)
 
 
-class ModalRuntime(AgentRuntime):
+class ModalRuntime(Lives):
     """Sandboxes in the app ``openrt`` of a Modal account. Each ends with the process that made
     it."""
 
@@ -85,7 +85,6 @@ class ModalRuntime(AgentRuntime):
 
     def __init__(self, context: RuntimeContext) -> None:
         super().__init__(context)
-        self._sdk = Sdk(context.settings or Settings(), self._end_all)
         self._guard = threading.Lock()
         self._creating: dict[str, concurrent.futures.Future[modal.Sandbox]] = {}
         self._mine: set[str] = set()
@@ -98,7 +97,7 @@ class ModalRuntime(AgentRuntime):
 
         async def greet() -> None:
             client = await self._sdk.client()
-            await client.hello.aio()  # type: ignore[no-untyped-call]
+            await client.hello.aio()
 
         self._sdk.call("log in to Modal", greet())
         return True
@@ -206,14 +205,7 @@ class ModalRuntime(AgentRuntime):
             return await sandbox.get_tags.aio()
 
         told = self._sdk.call("look up the sandbox", tags())
-        user = told.get(creation.USER, "")
-        handle = SandboxHandle(
-            runtime=self.context.name,
-            id=id,
-            workdir=told.get(creation.WORKDIR, "/workspace"),
-            user=int(user) if user.isdecimal() else None,
-            labels={k: v for k, v in told.items() if not k.startswith("openrt.")},
-        )
+        handle = self._handle_of(id, told)
         self.client(handle)
         return handle
 

@@ -109,7 +109,7 @@ class ExecStream:
         self._detaching = self._loop.create_task(self._detach())
 
     async def _detach(self) -> None:
-        await self._sandbox.detach.aio()  # type: ignore[no-untyped-call]
+        await self._sandbox.detach.aio()
 
 
 def _error(future: concurrent.futures.Future[None]) -> Exception | None:

@@ -96,6 +96,18 @@ def session(value: Mapping[str, Any]) -> Session:
     )
 
 
+def sessions(value: Mapping[str, Any]) -> list[tuple[str, Session]]:
+    """Ids and sessions out of a list of the control plane.
+
+    Raises:
+        InvalidAnswer
+    """
+    found = value.get("runtimes")
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise InvalidAnswer("its runtimes are no list of objects")
+    return [(_word(one, "session_id"), session(one)) for one in found]
+
+
 def why_ended(session: Session) -> str:
     """One clause that says why a sandbox is no more, as far as the control plane tells."""
     state = session.status if session.status in ("stopped", "error") else session.pod_status

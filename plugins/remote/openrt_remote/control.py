@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
-import httpx
 
 from openrt_core.errors import (
     AuthenticationError,
@@ -19,6 +18,9 @@ from openrt_core.errors import (
 )
 from openrt_remote import answers
 from openrt_remote.answers import InvalidAnswer, Session, shown
+
+if TYPE_CHECKING:
+    import httpx
 
 TRIES: Final = 3
 _UNAVAILABLE: Final = frozenset({500, 502, 503, 504})
@@ -62,6 +64,18 @@ class ControlPlane:
         answer = self._call("GET", f"/sessions/{id}", accept=(404,))
         return None if answer.status == 404 else self._session(answer)
 
+    def sessions(self) -> list[tuple[str, Session]]:
+        """The ids of all sessions of the account that are not stopped, with their sandboxes.
+
+        Raises:
+            ProvisionError: or one of its kinds.
+        """
+        answer = self._call("GET", "/list")
+        try:
+            return answers.sessions(answers.json_object(answer.body))
+        except InvalidAnswer as error:
+            raise self._foreign(error) from error
+
     def start(self, body: Mapping[str, Any]) -> Session:
         """Starts a sandbox, not yet ready. When an answer is lost, it looks before it asks again.
 
@@ -89,6 +103,14 @@ class ControlPlane:
         """
         return self._post("/stop", runtime_id)
 
+    def pause(self, runtime_id: str) -> bool:
+        """Pauses a sandbox; False when there is none of this id.
+
+        Raises:
+            ProvisionError: or one of its kinds.
+        """
+        return self._post("/pause", runtime_id)
+
     def resume(self, runtime_id: str) -> bool:
         """Wakes a paused sandbox; False when there is none of this id.
 
@@ -114,9 +136,12 @@ class ControlPlane:
         try:
             return answers.session(answers.json_object(answer.body))
         except InvalidAnswer as error:
-            raise ProvisionError(
-                f"The runtime API at {self.url} did not answer as its interface says: {error}."
-            ) from error
+            raise self._foreign(error) from error
+
+    def _foreign(self, error: InvalidAnswer) -> ProvisionError:
+        return ProvisionError(
+            f"The runtime API at {self.url} did not answer as its interface says: {error}."
+        )
 
     def _call(
         self,
@@ -128,6 +153,8 @@ class ControlPlane:
         accept: tuple[int, ...] = (),
         repeat: bool = True,
     ) -> Answer:
+        import httpx
+
         network = TRIES if repeat and self.retries else 1
         busy = TRIES
         while True:
@@ -158,6 +185,8 @@ class ControlPlane:
         body: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
     ) -> Answer:
+        import httpx
+
         end = time.monotonic() + self.timeout
         headers = {"X-API-Key": self.key, "Accept-Encoding": "identity"}
         with (

@@ -9,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import attrs
-import httpx
 
 from openrt_core.errors import (
     AuthenticationError,
@@ -59,6 +58,8 @@ class Link:
     """
 
     def __init__(self, id: str, session: Session, control: ControlPlane, *, retries: bool) -> None:
+        import httpx
+
         self.id = id
         self._session = session
         self._control = control
@@ -77,6 +78,8 @@ class Link:
 
     async def healthy(self) -> bool:
         """Whether it answers that it is."""
+        import httpx
+
         try:
             return (await self._once("GET", "/health", {}, 4096)).status == 200
         except (httpx.HTTPError, TimeoutError, RuntimeError):  # the last: closed meanwhile
@@ -105,6 +108,8 @@ class Link:
         Raises:
             SandboxGoneError, AuthenticationError, TransportError
         """
+        import httpx
+
         tries = _Tries(self._tries)
         while True:
             if self._closed:
@@ -123,6 +128,8 @@ class Link:
 
     async def _after_error(self, error: Exception, tries: _Tries, repeat: bool) -> None:
         """Returns when the call is to be made again."""
+        import httpx
+
         if self._closed:
             raise self.gone("it was removed here") from error
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
@@ -149,6 +156,8 @@ class Link:
     async def _once(
         self, method: str, path: str, arguments: Mapping[str, Any], most: int
     ) -> Answer:
+        import httpx
+
         headers = {
             "X-Session-API-Key": self._session.key,
             "Accept-Encoding": "identity",

@@ -18,7 +18,6 @@ from typing import Final
 from openrt_core.errors import (
     OpenrtError,
     SandboxGoneError,
-    SettingError,
     UnsupportedError,
     VolumeError,
     file_error,
@@ -41,14 +40,13 @@ from openrt_remote.command import Running, lost
 from openrt_remote.control import ControlPlane
 from openrt_remote.controls import Requests
 from openrt_remote.link import Link
+from openrt_remote.lives import Lives
 from openrt_remote.sandbox import Sandbox
 from openrt_remote.server import Server
-from openrt_remote.settings import Settings
 from openrt_remote.start import start_body, start_limit, wait_until_ready
-from openrt_remote.worker import Worker
+from openrt_remote.worker import Worker, shared
 from openrt_remote.wrapper import check_names
 
-DEFAULT_URL: Final = "https://runtime.app.all-hands.dev"
 FEATURES: Final = frozenset({"image", "keep", "stdin", "streams"})
 
 
@@ -57,7 +55,7 @@ def create(context: RuntimeContext) -> RemoteRuntime:
     return RemoteRuntime(context)
 
 
-class RemoteRuntime:
+class RemoteRuntime(Lives):
     """Sandboxes of the runtime API that SANDBOX_REMOTE_RUNTIME_API_URL names.
 
     An image needs All Hands' agent server (``/usr/local/bin/openhands-agent-server``) and a shell.
@@ -67,12 +65,12 @@ class RemoteRuntime:
     features = FEATURES
 
     def __init__(self, context: RuntimeContext) -> None:
-        self._name = context.name
+        super().__init__(context)
         self._emit = context.emit
-        self._settings: Settings = context.settings or Settings()
         self._lock = threading.Lock()
         self._worker: Worker | None = None
         self._open: dict[str, Sandbox] = {}
+        self._kept: set[str] = set()
         self._files = ExecFiles(self._start)
 
     @hookimpl
@@ -107,6 +105,8 @@ class RemoteRuntime:
         except BaseException as error:
             self._stop_after(error, control, started)
             raise
+        if spec.keep:
+            self._kept.add(spec.id)
         return SandboxHandle(
             runtime=self._name, id=spec.id, workdir=spec.workdir, labels=spec.labels
         )
@@ -132,16 +132,36 @@ class RemoteRuntime:
     @hookimpl
     def openrt_teardown(self, handle: SandboxHandle) -> bool:
         """Stops it, whoever started it: the session's id is the sandbox's."""
-        with self._lock:
-            sandbox = self._open.pop(handle.id, None)
-            worker = self._worker
-        if sandbox is not None and worker is not None and worker.usable:
-            worker.call(sandbox.close())
+        self._let_go(handle.id)
+        self._kept.discard(handle.id)
         control = self._control()
         session = control.session(handle.id)
         if session is None or session.status == "stopped":
             return False
         return control.stop(session.runtime_id)
+
+    @hookimpl
+    def openrt_disconnect(self, handle: SandboxHandle) -> bool:
+        """Closes the connections. One that was made and kept here is paused, unless
+        SANDBOX_PAUSE_CLOSED_RUNTIMES is false: nobody uses it, and it is paid for."""
+        was_open = self._let_go(handle.id)
+        if handle.id in self._kept and self._settings.pause_closed:
+            control = self._control()
+            session = control.session(handle.id)
+            if session is not None and not session.ended and session.status != "paused":
+                control.pause(session.runtime_id)
+        return was_open
+
+    def _let_go(self, id: str) -> bool:
+        """Closes the connections to a sandbox; False when there are none."""
+        with self._lock:
+            sandbox = self._open.pop(id, None)
+            worker = self._worker
+        if sandbox is None:
+            return False
+        if worker is not None and worker.usable:
+            worker.call(sandbox.close())
+        return True
 
     @hookimpl
     def openrt_connect(self, id: str) -> SandboxHandle:
@@ -186,26 +206,11 @@ class RemoteRuntime:
 
     # ----------------------------------------------------------------------------------------------
 
-    def _control(self) -> ControlPlane:
-        settings = self._settings
-        if not settings.api_key:
-            raise SettingError(
-                "The remote runtime needs a key: SANDBOX_API_KEY is not set.",
-                hint="Set SANDBOX_API_KEY, and SANDBOX_REMOTE_RUNTIME_API_URL unless it is for "
-                f"{DEFAULT_URL}.",
-            )
-        return ControlPlane(
-            url=(settings.api_url or DEFAULT_URL).rstrip("/"),
-            key=settings.api_key,
-            timeout=settings.api_timeout,
-            retries=settings.enable_retries,
-        )
-
     def _call_worker(self) -> Worker:
         with self._lock:
             if self._worker is None or not self._worker.usable:
                 # After a fork neither the thread nor the connections are ours.
-                self._worker = Worker()
+                self._worker = shared()
                 self._open = {}
             return self._worker
 

@@ -21,6 +21,7 @@ class Settings:
         enable_retries: whether network errors of calls that may be repeated are retried.
         runtime_class: isolation; None for what V1 clients ask for, sysbox.
         resource_factor: size.
+        pause_closed: whether a sandbox that was made and kept here is paused when it is closed.
     """
 
     api_url: str | None = setting("SANDBOX_REMOTE_RUNTIME_API_URL")
@@ -32,3 +33,4 @@ class Settings:
         "SANDBOX_REMOTE_RUNTIME_CLASS"
     )
     resource_factor: int = setting("SANDBOX_REMOTE_RUNTIME_RESOURCE_FACTOR")
+    pause_closed: bool = setting("SANDBOX_PAUSE_CLOSED_RUNTIMES")

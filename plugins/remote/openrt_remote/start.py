@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-import httpx
 
 from openrt_core.errors import ImageNotFoundError, ProvisionError, StartTimeoutError
 from openrt_core.models import SandboxSpec
 from openrt_remote.answers import FATAL, Session, shown, why_ended
 from openrt_remote.control import ControlPlane
 from openrt_remote.settings import Settings
+
+if TYPE_CHECKING:
+    pass
 
 DEFAULT_IMAGE: Final = "openhands/agent-server:latest-python"
 """Has the agent server that commands and files go through; any other image needs it too."""
@@ -97,6 +99,8 @@ def wait_until_ready(
 
 def _answers(session: Session) -> bool:
     """Whether the server says that it is healthy. It is asked without any key."""
+    import httpx
+
     if not session.url or not session.key:
         return False
     try:

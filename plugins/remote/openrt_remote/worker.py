@@ -13,6 +13,18 @@ from openrt_core.waiting import Latch
 
 T = TypeVar("T")
 
+_lock = threading.Lock()
+_shared: Worker | None = None
+
+
+def shared() -> Worker:
+    """The one of this process: sandboxes come and go, and each would leave a thread behind."""
+    global _shared
+    with _lock:
+        if _shared is None or not _shared.usable:
+            _shared = Worker()
+        return _shared
+
 
 class Worker:
     """The loop, in a thread that ends with the process. After a fork it is not ``usable``."""

@@ -1,0 +1,103 @@
+"""The optional hooks about what lives on without a client, as typed calls; ``Manager`` inherits
+them."""
+
+from __future__ import annotations
+
+import collections
+import threading
+
+from openrt_core.capture import CaptureBudget
+from openrt_core.errors import PluginError, SettingError, TransportError
+from openrt_core.life_calls import LifeCalls
+from openrt_core.models import BackgroundCommand, Command, OutputMode, SandboxHandle
+from openrt_core.process import Process
+
+Commands = list[BackgroundCommand]  # inside the class `list` is a method
+
+
+class KeptCalls(LifeCalls):
+    """Calls of optional hooks; see ``openrt_core.kept_specs`` for parameters and errors."""
+
+    def __init__(self) -> None:
+        self._uses: collections.Counter[str] = collections.Counter()
+        self._uses_lock = threading.Lock()
+
+    def disconnect(self, handle: SandboxHandle) -> bool:
+        """Ends one use of a sandbox that lives on: each ``create`` and ``connect`` is one. With
+        the last the connection goes, where the runtime has this hook; True if there was one."""
+        with self._uses_lock:
+            self._uses[handle.id] -= 1
+            if self._uses[handle.id] > 0:
+                return False
+            del self._uses[handle.id]
+        if not self.hooks.has("openrt_disconnect"):
+            return False
+        return self.hooks.call(bool, "openrt_disconnect", handle=handle)
+
+    # Background commands --------------------------------------------------------------------------
+
+    def list_commands(self, handle: SandboxHandle) -> Commands:
+        """The background commands of a sandbox, ordered by their ids."""
+        commands = self.hooks.call(list, "openrt_list_commands", handle=handle)
+        if not all(isinstance(command, BackgroundCommand) for command in commands):
+            raise PluginError(
+                f"openrt_list_commands of the runtime {self.name!r} returned other things than "
+                "BackgroundCommand."
+            )
+        return sorted(commands, key=lambda command: command.id)
+
+    def attach(
+        self,
+        handle: SandboxHandle,
+        command_id: str,
+        offsets: tuple[int, int] = (0, 0),
+        output: OutputMode = OutputMode.STREAM,
+        budget: CaptureBudget | None = None,
+    ) -> Process:
+        """Attaches to a background command. Whatever goes wrong here, the command is left alone.
+
+        Args:
+            handle: the sandbox.
+            command_id: of the command.
+            offsets: of stdout and stderr, bytes, 0 or more.
+            output: what becomes of its output.
+            budget: the sandbox's share of memory for captured output.
+
+        Raises:
+            SettingError: an offset or the id is none.
+        """
+        if not all(type(n) is int and 0 <= n < 1 << 63 for n in offsets):
+            raise SettingError("An offset is a whole number of bytes, 0 or more.", hint="")
+        process = Process(Command(argv=(command_id,), output=output), budget)
+        try:
+            returned = self.hooks.call(
+                Process,
+                "openrt_attach",
+                handle=handle,
+                command_id=command_id,
+                offsets=offsets,
+                process=process,
+            )
+            if returned is not process:
+                raise PluginError(
+                    f"openrt_attach of the runtime {self.name!r} returned a foreign Process."
+                )
+        except BaseException as error:
+            ended = TransportError("The attaching to a command was given up.", started="yes")
+            process.failed(error if isinstance(error, Exception) else ended)
+            raise
+        return process
+
+    def forget_command(self, handle: SandboxHandle, command_id: str) -> bool:
+        """Forgets a background command that has ended; False when there is none."""
+        return self.hooks.call(bool, "openrt_forget_command", handle=handle, command_id=command_id)
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _use(self, id: str) -> None:
+        with self._uses_lock:
+            self._uses[id] += 1
+
+    def _unuse(self, id: str) -> None:
+        with self._uses_lock:
+            self._uses.pop(id, None)
