@@ -75,7 +75,7 @@ class Keeper:
 
     def begin(self) -> None:
         """Starts its thread, unless it runs. Idempotent."""
-        if not self._running:
+        if not self._running:  # a second thread would end at once
             # Not threading.Thread: an interrupt inside its start() can leave it waiting for ever.
             _thread.start_new_thread(self._context.copy().run, (self._run,))
 
@@ -115,9 +115,7 @@ class Keeper:
             log.exception("a pool of sandboxes failed")
             self._closed = True
         self._over.set()
-        for request in self._waiting:
-            self._fail(request, closed_error())
-        self._waiting.clear()
+        self._fail_all(closed_error())
         for over in self._farewells:
             over()
         self._drain()
@@ -210,7 +208,7 @@ class Keeper:
             self._fail_all(error)
 
     def _hopeless(self) -> bool:
-        """Whether waiting cannot help: what was asked for cannot be made, and nothing is left."""
+        # What was asked for cannot be made, and nothing is left: waiting would not help.
         left = self._idle or self._checks or self._making
         return isinstance(self.last_error, ConfigurationError) and not left
 
@@ -218,9 +216,9 @@ class Keeper:
 
     def _ask(self, request: Request) -> None:
         if self._closed:
-            self._fail(request, closed_error())
-        elif self._hopeless() and self.last_error is not None:
-            self._fail(request, self.last_error)
+            request.fail(closed_error())
+        elif self.last_error is not None and self._hopeless():
+            request.fail(self.last_error)
         else:
             self._waiting.append(request)
 
@@ -262,13 +260,9 @@ class Keeper:
         else:
             self._idle.append(member)
 
-    def _fail(self, request: Request, error: BaseException) -> None:
-        request.error = error
-        request.wake()
-
     def _fail_all(self, error: BaseException) -> None:
         while self._waiting:
-            self._fail(self._waiting.popleft(), error)
+            self._waiting.popleft().fail(error)
 
     # Removing -------------------------------------------------------------------------------------
 

@@ -28,6 +28,11 @@ class Request:
     member: Member | None = None
     error: BaseException | None = None
 
+    def fail(self, error: BaseException) -> None:
+        """It gets this error instead."""
+        self.error = error
+        self.wake()
+
 
 @attrs.define(eq=False)
 class Making:

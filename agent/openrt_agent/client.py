@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,6 +15,7 @@ from openrt_agent.background import BackgroundClient, is_command_name, no_backgr
 from openrt_agent.connection import Connection, Describe
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.file_client import FileClient
+from openrt_agent.forward import Listener
 from openrt_agent.messages import AgentError, Hello, clean
 from openrt_agent.operations import Kind, Operation
 from openrt_agent.requests import StartRequest, to_json
@@ -45,6 +47,8 @@ class AgentClient:
         self.files = FileClient(connection)
         self.background = BackgroundClient(connection)
         self._connection = connection
+        self._listeners: dict[int, Listener] = {}
+        self._forwarding = threading.Lock()
 
     @classmethod
     def open(
@@ -128,6 +132,22 @@ class AgentClient:
         process.attach(running)
         connection.begin(operation, wire.encode(frame, operation.id, payload))
         running.cancel_if_asked()
+
+    def forward(self, port: int) -> tuple[str, int]:
+        """Host and port here that stand for a TCP port of the sandbox's loopback, until the
+        connection ends. The same port twice is the same address. Anybody on this machine can
+        connect to it.
+
+        Raises:
+            TransportError, SandboxGoneError: the connection has ended.
+            OSError: no local socket could be made.
+        """
+        self._connection.check()
+        with self._forwarding:
+            listener = self._listeners.get(port)
+            if listener is None:
+                listener = self._listeners[port] = Listener(self._connection, port)
+        return listener.address
 
     def close(self) -> None:
         """Closes the stream; the owner's ends the sandbox, unless it lingers. What runs here fails.

@@ -89,6 +89,11 @@ class Loop:
             mask = self._masks.get(fd, 0) & ~selectors.EVENT_WRITE
             self._set(fd, mask | (selectors.EVENT_WRITE if wanted else 0), source)
 
+    def want_read(self, source: Source, wanted: bool) -> None:
+        """Whether ``readable`` is to be called: until this is asked, it is."""
+        mask = self._masks.get(source.read_fd, 0) & ~selectors.EVENT_READ
+        self._set(source.read_fd, mask | (selectors.EVENT_READ if wanted else 0), source)
+
     def remove(self, source: Source) -> None:
         """Forgets a source; to be called before its descriptors are closed."""
         self._sources.discard(source)

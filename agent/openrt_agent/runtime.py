@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Final
 
-from openrt_agent.client import AgentClient
+from openrt_agent.client import LEASE, AgentClient
 from openrt_agent.connection import Describe
 from openrt_agent.endpoint import Endpoint
 from openrt_agent.requests import StartRequest, User, user_of
@@ -71,7 +71,9 @@ class AgentRuntime:
         Raises:
             StartTimeoutError, TransportError, SandboxGoneError
         """
-        client = AgentClient.open(endpoint, timeout=timeout, linger=linger, describe=describe)
+        client = AgentClient.open(
+            endpoint, timeout=timeout, lease=self.lease, linger=linger, describe=describe
+        )
         with self._lock:
             before = self._clients.get(id)
             self._clients[id] = client
@@ -117,6 +119,8 @@ class AgentRuntime:
                 return client
             return self.adopt(handle.id, endpoint, timeout=self.join_timeout)
 
+    lease: float = LEASE
+    """Seconds, 5 to 86,400, after which agent and client give each other up that hear nothing."""
     join_timeout = 30.0
     """Seconds that an agent has to greet a guest."""
 
@@ -175,6 +179,12 @@ class AgentRuntime:
     def openrt_forget_command(self, handle: SandboxHandle, command_id: str) -> bool:
         """Has the agent forget it."""
         return self.client(handle).background.forget(command_id)
+
+    @hookimpl
+    def openrt_expose(self, handle: SandboxHandle, port: int) -> str:
+        """Through the agent's stream, so that it needs no network of the sandbox."""
+        host, here = self.client(handle).forward(port)
+        return f"http://{host}:{here}"
 
     @hookimpl
     def openrt_read_file(self, handle: SandboxHandle, path: str, user: int | str | None) -> bytes:

@@ -41,6 +41,7 @@ CANCEL: Final = 0x0A
 ATTACH: Final = 0x0B
 LIST: Final = 0x0C
 FORGET: Final = 0x0D
+FORWARD: Final = 0x0E
 
 AGENT_HELLO: Final = 0x81
 STARTED: Final = 0x82

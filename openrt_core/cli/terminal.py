@@ -7,6 +7,7 @@ import os
 import signal
 import termios
 import threading
+import time
 from types import FrameType
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from openrt_core.cli import console
 from openrt_core.errors import SettingError, UnsupportedError
 from openrt_core.models import TerminalSize
 from openrt_core.process import Process
+
+END_OF_A_JOB: Final = 0.5
+"""Seconds between two signals of a shell, at most."""
 
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
 _INPUT: Final = (
@@ -28,7 +32,7 @@ class Terminal:
 
     With ``raw`` its keys belong to the command between ``enter`` and ``leave``: Ctrl-C and Ctrl-Z
     are bytes, and echo is the command's business. When we are stopped from outside it is given
-    back first, and taken again when we go on in the foreground.
+    back first, and taken again when we go on; in the background we are stopped again.
 
     Args:
         raw: whether the command gets what is typed.
@@ -44,7 +48,6 @@ class Terminal:
                 hint="Leave -t out: -i alone passes on what comes on stdin.",
             )
         self._raw = raw
-        self._active = False
         self._before: list[Any] | None = None
         self._handlers: dict[signal.Signals, Any] = {}
         # Never closed: the process ends soon, and a signal or the command's end may use it late.
@@ -63,24 +66,23 @@ class Terminal:
 
     def enter(self) -> None:
         """Lends it. ``leave`` must follow, whatever happens, also in here."""
-        self._active = True
         if threading.current_thread() is threading.main_thread():
             self._handle(signal.SIGWINCH, lambda *_: self._wake())
             if self._raw:
                 self._handle(signal.SIGTSTP, self._stop)
-                self._handle(signal.SIGCONT, self._go_on)
+                self._handle(signal.SIGCONT, lambda *_: self._wake())
         self._set_raw()
 
     def leave(self) -> None:
         """Takes it back, as it was. Idempotent."""
-        self._active = False
         self._set_back()
         self._before = None
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
     def follow(self, process: Process, size: TerminalSize) -> None:
-        """Waits until the process is over, and tells it each change of the size.
+        """Waits until the process is over, and tells it each change of the size. After a stop the
+        terminal is taken again.
 
         Args:
             process: has a terminal.
@@ -88,6 +90,7 @@ class Terminal:
         """
         process.add_done_callback(lambda _: self._wake())
         while not process.done:
+            self._set_raw()
             now = self.size
             if now != size:
                 size = now
@@ -109,22 +112,28 @@ class Terminal:
         # To this thread, so that it does not run on until the stop has reached it.
         signal.raise_signal(signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, mine)
-        self._go_on(number, frame)
-
-    def _go_on(self, number: int, frame: FrameType | None) -> None:
-        self._set_raw()
-        self._wake()  # the size may be another one
+        self._wake()
 
     def _set_raw(self) -> None:
-        if not (self._raw and self._active and _in_foreground()):
+        if not self._raw:
+            return
+        if not _in_foreground():
+            # What a shell sends to end a stopped job comes as SIGCONT and SIGTERM: the second
+            # must find us running.
+            time.sleep(END_OF_A_JOB)
+        if not _in_foreground():
+            # Stops us until somebody wants us there, as it does all who set a terminal that is
+            # not theirs now.
+            signal.raise_signal(signal.SIGTTOU)
+        if not _in_foreground():
             return
         # A terminal that was hung up cannot be set and need not be.
         with contextlib.suppress(termios.error):
             now = termios.tcgetattr(0)
             if _raw(now) != now:  # else it is raw already, and what was before is known
                 self._before = now
+                _set(_raw(now))
             console.line_end = "\r\n"
-            _set(_raw(now))
 
     def _set_back(self) -> None:
         if self._before is not None and _in_foreground():

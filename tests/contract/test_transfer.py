@@ -95,3 +95,16 @@ def test_errors_are_of_their_kind(shared, remote, tmp_path):
         files.upload(tmp_path / "f", f"{remote}/folder")
     assert sorted(os.listdir(tmp_path)) == ["f"]
     assert [e.name for e in files.list(f"{remote}/folder")] == ["f"]
+
+
+def test_what_is_uploaded_belongs_to_the_user(shared, offered, remote, tmp_path):
+    offered("user")
+    (tmp_path / "d/e").mkdir(parents=True)
+    (tmp_path / "d/e/f").write_text("1")
+    shared.files.upload(tmp_path / "d", f"{remote}/d", user=1234)
+    shared.files.upload(tmp_path / "d/e/f", f"{remote}/f", user=1234)
+    for path in (f"{remote}/d", f"{remote}/d/e/f", f"{remote}/f"):
+        assert shared.files.stat(path).uid == 1234
+    shared.files.download(f"{remote}/d", tmp_path / "back", user=1234)
+    assert (tmp_path / "back/e/f").read_text() == "1"
+    shared.files.remove(remote, recursive=True, user=1234)

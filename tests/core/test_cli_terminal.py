@@ -19,9 +19,9 @@ def openrt(tmp_path):
     return Program(tmp_path)
 
 
-def on_terminal(openrt, *arguments, environ=None, **size):
+def on_terminal(openrt, *arguments, environ=None, **options):
     env = {**openrt.environ, **(environ or {})}
-    return OnTerminal([*OPENRT, *arguments], env=env, cwd=openrt.folder, **size)
+    return OnTerminal([*OPENRT, *arguments], env=env, cwd=openrt.folder, **options)
 
 
 def test_bytes_go_both_ways_as_they_are(openrt):
@@ -173,6 +173,31 @@ def test_stopped_from_outside_and_going_on(openrt, number):
         terminal.send(b"q")
         assert terminal.ended() == 7
         assert terminal.modes() == terminal.before
+
+
+def test_in_the_background_it_is_stopped(openrt):
+    with on_terminal(openrt, "run", "-it", "--", "terminal", foreground=False) as terminal:
+        assert terminal.stopped() == signal.SIGTTOU
+        assert terminal.modes() == terminal.before
+        terminal.go_on(foreground=False)
+        assert terminal.stopped() == signal.SIGTTOU
+        terminal.go_on()
+        until(lambda: terminal.raw)
+        terminal.send(b"q")
+        assert terminal.ended() == 7
+        assert terminal.modes() == terminal.before
+
+
+def test_a_stopped_one_can_be_ended(openrt):
+    with on_terminal(openrt, "run", "-it", "--", "terminal") as terminal:
+        terminal.expect(b"started")
+        terminal.signal(signal.SIGTSTP)
+        assert terminal.stopped() == signal.SIGTSTP
+        terminal.signal(signal.SIGTERM)
+        terminal.go_on(foreground=False)
+        assert terminal.ended() == 143
+        assert terminal.modes() == terminal.before
+    assert openrt.left() == 0
 
 
 def test_without_i_the_keys_stay_ours(openrt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import support
 from support.fake_runtime import SPEC, FakeRuntime, hang
 from support.polling import until
 
-from openrt_core import AsyncPool, Pool, exits, pool_health
+from openrt_core import AsyncPool, Pool, exits, pool_health, provisioning
 from openrt_core.backoff import Backoff
 from openrt_core.errors import (
     CommandNotStartedError,
@@ -381,6 +382,48 @@ def test_making_keeps_to_the_limit_of_the_process(managed, monkeypatch):
     assert not runtime.alive
 
 
+def test_a_pool_that_waits_for_its_turn_is_closed_at_once(managed, monkeypatch):
+    monkeypatch.setenv("OPENRT_MAX_PROVISIONING", "1")
+    runtime = FakeRuntime()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with provisioning.place(1):
+            entered.set()
+            assert leave.wait(LONG)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert entered.wait(LONG)
+    with Pool(manager=managed(runtime), spec=SPEC, size=3):
+        reached(lambda: len(provisioning._waiting), 3)
+    assert not provisioning._waiting
+    leave.set()
+    holder.join(LONG)
+    assert not runtime.specs
+
+
+def test_a_ctrl_c_while_waiting_leaves_the_queue(managed):
+    runtime = Gated()
+    with Pool(manager=managed(runtime), spec=SPEC, size=1) as pool:
+        keeper = pool._keeper
+        assert keeper is not None
+
+        def interrupt():
+            until(lambda: keeper._waiting)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        helper = threading.Thread(target=interrupt)
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            pool.acquire(LONG)
+        helper.join(LONG)
+        until(lambda: not keeper._waiting)
+        runtime.gate.release(2)
+        pool.acquire(LONG).close()
+    assert not runtime.alive
+
+
 def test_async_code_has_the_same_pool(runtime, managed):
     async def main():
         async with AsyncPool(manager=managed(runtime), spec=SPEC, size=2) as pool:
@@ -436,6 +479,7 @@ def test_what_was_handed_out_at_the_moment_of_giving_up_comes_back(managed):
         late = Request(lambda: None)
         keeper.ask(late)
         until(lambda: late.member)
+    assert late.member is not None
     assert runtime.alive == {late.member.handle.id}
     keeper.withdraw(late)
     until(lambda: not runtime.alive)

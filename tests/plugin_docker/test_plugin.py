@@ -156,4 +156,6 @@ def test_what_is_not_offered_is_refused_before_anything_is_made(runtime, engine)
         runtime.create(disk=1024**3)
     with pytest.raises(ProvisionError):
         runtime.create(network=f"openrt-no-such-{uuid.uuid4().hex}")
-    assert not engine.containers.list(all=True, filters={"status": "created", "label": "openrt.id"})
+    assert not engine.containers.list(
+        all=True, ignore_removed=True, filters={"status": "created", "label": "openrt.id"}
+    )

@@ -1,4 +1,4 @@
-"""A program on a terminal of its own, started as a shell does: in the foreground, as a job."""
+"""A program on a terminal of its own, started as a job, as a shell does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 DEADLINE = 60
 
 # Leads the session, as a shell does. Its first two arguments are descriptors: for orders to it
-# and for what it reports. It hands neither on to the program.
+# and for what it reports. It hands neither on to the program. The third says where that starts.
 LEADER = """
 import fcntl, os, signal, sys, termios
 orders, reports = os.fdopen(int(sys.argv[1]), "r"), os.fdopen(int(sys.argv[2]), "w", buffering=1)
@@ -31,10 +31,11 @@ signal.signal(signal.SIGHUP, lambda *_: os.killpg(child, signal.SIGHUP))
 child = os.fork()
 if not child:
     os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpid())
+    if sys.argv[3] == "foreground":
+        os.tcsetpgrp(0, os.getpid())
     for number in (signal.SIGTTOU, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    os.execvp(sys.argv[3], sys.argv[3:])
+    os.execvp(sys.argv[4], sys.argv[4:])
 print("started", child, file=reports)
 while True:
     _, status = os.waitpid(child, os.WUNTRACED)
@@ -43,8 +44,8 @@ while True:
         break
     os.tcsetpgrp(0, os.getpgrp())
     print("stopped", os.WSTOPSIG(status), file=reports)
-    orders.readline()
-    os.tcsetpgrp(0, child)
+    if orders.readline() == "foreground\\n":
+        os.tcsetpgrp(0, child)
     os.killpg(child, signal.SIGCONT)
 """
 
@@ -66,6 +67,7 @@ class OnTerminal:
         cwd: str | os.PathLike[str] | None = None,
         rows: int = 31,
         columns: int = 97,
+        foreground: bool = True,
     ) -> None:
         self.output = b""
         self.master, self._slave = pty.openpty()
@@ -73,8 +75,9 @@ class OnTerminal:
         self.before = self.modes()
         orders, self._orders = os.pipe()
         self._reports, reports = os.pipe()
+        where = "foreground" if foreground else "background"
         self._leader = subprocess.Popen(
-            [sys.executable, "-c", LEADER, str(orders), str(reports), *argv],
+            [sys.executable, "-c", LEADER, str(orders), str(reports), where, *argv],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
@@ -143,9 +146,9 @@ class OnTerminal:
         """Waits until the program is stopped; by which signal."""
         return self._report("stopped")
 
-    def go_on(self) -> None:
-        """Has it go on in the foreground."""
-        os.write(self._orders, b"\n")
+    def go_on(self, *, foreground: bool = True) -> None:
+        """Has it go on, after it was stopped."""
+        os.write(self._orders, b"foreground\n" if foreground else b"background\n")
 
     def ended(self) -> int:
         """Waits until it has ended; its exit code. All that it wrote is in ``output``."""

@@ -20,7 +20,7 @@ from openrt_core.models import (
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
-from openrt_docker import container, images, networks
+from openrt_docker import container, endings, images, networks
 from openrt_docker.agent_volume import PROGRAM, AgentVolumes
 from openrt_docker.attach import EngineEndpoint
 from openrt_docker.engine import is_missing, translated
@@ -197,10 +197,12 @@ class DockerRuntime(Lives):
 
     @hookimpl
     def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
-        """What the engine says. Only the containers of kept sandboxes are there after their end."""
+        """What the engine says. Only the containers of kept sandboxes are there after their end;
+        of others it remembers the end for a while."""
         found = self.inspect(handle.id)
         if found is None:
-            return SandboxStatus(state="gone")
+            end = endings.of_removed(self.engine, handle.id)
+            return SandboxStatus(state="gone", post_mortem=end)
         state = found["State"]
         if state.get("Paused"):
             return SandboxStatus(state="paused")
@@ -208,7 +210,7 @@ class DockerRuntime(Lives):
             return SandboxStatus(state="running")
         if state.get("Status") == "created":
             return SandboxStatus(state="starting")
-        return SandboxStatus(state="gone", post_mortem=_post_mortem(state, b""))
+        return SandboxStatus(state="gone", post_mortem=endings.of_state(state))
 
     @hookimpl
     def openrt_teardown(self, handle: SandboxHandle) -> bool:
@@ -248,20 +250,12 @@ class DockerRuntime(Lives):
         found = self.inspect(id)
         if found is not None and found["State"].get("Running"):
             return None
-        state = found["State"] if found is not None else {}
-        return SandboxGoneError(
-            f"The sandbox {id} has ended.", post_mortem=_post_mortem(state, log)
-        )
-
-
-def _post_mortem(state: dict[str, Any], log: bytes) -> PostMortem:
-    oom = state.get("OOMKilled")
-    return PostMortem(
-        reason="the kernel ended it for want of memory" if oom else "its first process ended",
-        exit_code=state.get("ExitCode"),
-        oom_killed=oom,
-        output=log,
-    )
+        if found is not None:
+            end: PostMortem | None = endings.of_state(found["State"], log)
+        else:
+            end = endings.of_removed(self.engine, id, log)
+        end = end or PostMortem(reason="its container is gone", output=log)
+        return SandboxGoneError(f"The sandbox {id} has ended.", post_mortem=end)
 
 
 def _config(api: Any, arguments: dict[str, Any]) -> dict[str, Any]:
