@@ -25,7 +25,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("openrt")
 
-_OURS = ("SANDBOX_", "WORKSPACE_", "OPENRT_WRAPPERS", "RUNTIME", "MODAL_")
+_OURS = (
+    "SANDBOX_",
+    "WORKSPACE_",
+    "OPENRT_WRAPPERS",
+    "OPENRT_MAX_PROVISIONING",
+    "OPENRT_AUDIT_LOG",
+    "OPENRT_POLICY_FOLDER",
+    "RUNTIME",
+    "MODAL_",
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

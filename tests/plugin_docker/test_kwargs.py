@@ -94,9 +94,7 @@ def test_a_value_that_the_engine_does_not_take_is_told_and_leaves_nothing(runtim
     mark = uuid.uuid4().hex
     with pytest.raises(ProvisionError, match="Dns"):
         runtime.create(labels={"openrt-test-kwargs": mark})
-    assert not engine.containers.list(
-        all=True, ignore_removed=True, filters={"label": f"openrt-test-kwargs={mark}"}
-    )
+    assert not engine.api.containers(all=True, filters={"label": f"openrt-test-kwargs={mark}"})
 
 
 def test_each_argument_is_in_one_group_and_known_to_the_sdk():

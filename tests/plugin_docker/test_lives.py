@@ -103,9 +103,7 @@ def test_a_paused_sandbox_can_be_removed(runtime, engine):
     sandbox = runtime.create()
     sandbox.pause()
     assert sandbox.kill() is True
-    assert not engine.containers.list(
-        all=True, ignore_removed=True, filters={"name": f"openrt-{sandbox.id}"}
-    )
+    assert not engine.api.containers(all=True, filters={"name": f"openrt-{sandbox.id}"})
 
 
 def test_what_has_ended_can_be_neither_paused_nor_resumed(runtime, engine):

@@ -63,9 +63,7 @@ def test_one_that_cannot_be_joined_leaves_nothing(runtime, engine, networks, mon
     manager = Manager.open(runtime.name, wrappers=[wrapper])
     with pytest.raises(ProvisionError, match=third.name):
         Sandbox.create(manager=manager, image=runtime.image, labels={"openrt-test-net": mark})
-    assert not engine.containers.list(
-        all=True, ignore_removed=True, filters={"label": f"openrt-test-net={mark}"}
-    )
+    assert not engine.api.containers(all=True, filters={"label": f"openrt-test-net={mark}"})
 
 
 @pytest.mark.parametrize("network", ["none", "host"])

@@ -152,10 +152,9 @@ def test_an_engine_that_is_not_there_is_told(monkeypatch, tmp_path, runtime):
 
 
 def test_what_is_not_offered_is_refused_before_anything_is_made(runtime, engine):
+    mark = uuid.uuid4().hex
     with pytest.raises(UnsupportedError):
-        runtime.create(disk=1024**3)
+        runtime.create(disk=1024**3, labels={"mark": mark})
     with pytest.raises(ProvisionError):
-        runtime.create(network=f"openrt-no-such-{uuid.uuid4().hex}")
-    assert not engine.containers.list(
-        all=True, ignore_removed=True, filters={"status": "created", "label": "openrt.id"}
-    )
+        runtime.create(network=f"openrt-no-such-{mark}", labels={"mark": mark})
+    assert not engine.api.containers(all=True, filters={"label": f"mark={mark}"})

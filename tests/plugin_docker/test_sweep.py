@@ -31,7 +31,7 @@ def created(runtime, engine):
 
 
 def exists(engine, container) -> bool:
-    return any(one.id == container.id for one in engine.api.containers(all=True))
+    return any(one["Id"] == container.id for one in engine.api.containers(all=True))
 
 
 def owner_of_a_dead_process() -> str:
