@@ -9,14 +9,16 @@ A session is a private folder (0700) and a tree of processes::
     ended   file: the status of the shell, once it has ended
 
 Each command has a helper (RUN) whose own stdout and stderr are where the output goes: the shell
-opens copies of them through /proc/PID/fd (while the helper prints, its own 1 is another file). The helper ends with the status of the command, so the runtime
-tells status and output of the helper as those of any command, bounded, exact, and with the same
-answer to a child in the background that holds the output open. FIFOs are opened for reading and
-writing (``<>``), which never blocks.
+opens copies of them through /proc/PID/fd (while the helper prints, its own 1 is another file). The
+helper ends with the status of the command, so the runtime tells status and output of the helper as
+those of any command, bounded, exact, and with the same answer to a child in the background that
+holds the output open. FIFOs are opened for reading and writing (``<>``), which never blocks.
 
 The shell is interactive (``-i``), for two reasons: errors that would end a script do not end the
 session, and SIGINT makes it drop all of a command that it is in. Nothing but that does, in all of
 bash, dash and ash: with its children killed alone, a shell goes on with the next in the list.
+ignoreeof is for ash, which takes the end of a child, while it waits for a line, for the end of its
+input.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import os
 import socket
+import struct
 import threading
 import time
 
 import pytest
-from support.agents import PATIENCE, PlayedAgent, linux, real_agent, start, threads_named, until
+from support.agents import PATIENCE, PlayedAgent, linux, real_agent, start, threads_named
 
 from openrt_agent import forward, wire
 from openrt_core.errors import TransportError
@@ -173,7 +174,7 @@ def test_they_end_with_the_connection(client):
             client.forward(port)
 
 
-def test_more_than_the_credit_is_a_violation():
+def test_input_keeps_to_its_credit():
     with (
         contextlib.closing(PlayedAgent()) as agent,
         contextlib.closing(agent.connect()) as client,
@@ -181,13 +182,18 @@ def test_more_than_the_credit_is_a_violation():
     ):
         id, payload = agent.expect(wire.FORWARD)
         assert payload == b'{"port":80,"credit":[1048576,0]}'
-        stream.sendall(b"hello")
-        assert agent.expect(wire.STDIN) == (id, b"hello")
+        writer = threading.Thread(target=stream.sendall, args=(bytes(wire.INPUT_CREDIT + 100),))
+        writer.start()
+        got = 0
+        while got < wire.INPUT_CREDIT:
+            frame_id, data = agent.expect(wire.STDIN)
+            assert frame_id == id
+            got += len(data)
+        assert got == wire.INPUT_CREDIT
+        for amount in (10, 90):
+            agent.send(wire.AGENT_CREDIT, id, struct.pack(">I", amount))
+            assert agent.expect(wire.STDIN) == (id, bytes(amount))
         agent.send(wire.DATA, id, b"\1answer")
-        assert stream.recv(6, socket.MSG_WAITALL) == b"answer"
-        for _ in range(5):
-            with contextlib.suppress(OSError):
-                agent.send(wire.DATA, id, b"\1" + bytes(wire.CHUNK - 1))
-        until(lambda: client.closed, "the connection goes on")
-        with pytest.raises(ConnectionResetError):
-            read_all(stream)
+        agent.send(wire.END, id, {})
+        assert read_all(stream) == b"answer"
+        writer.join(PATIENCE)

@@ -209,7 +209,7 @@ def test_extra_deps_are_added_to_the_base_image(spec, plugin):
 def test_an_image_that_is_used_as_it_is_gets_no_extra_deps(spec, plugin):
     plugin("acme", "openrt-acme", ["SANDBOX_RUNTIME_EXTRA_DEPS"])
     environ = {"RUNTIME": "acme", "SANDBOX_RUNTIME_EXTRA_DEPS": "x"}
-    told = []
+    told: list[Event] = []
     made = spec({**environ, "SANDBOX_RUNTIME_CONTAINER_IMAGE": "mine"}, emit=told.append)
     assert (made.image, made.image_commands) == ("mine", ())
     assert ["no effect" in event.message for event in told] == [True]

@@ -8,6 +8,7 @@ import pytest
 
 from openrt_core import Manager, Sandbox
 from openrt_core.errors import ImageNotFoundError, ProvisionError
+from openrt_core.events import Event
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_the_images_user_stays(runtime, engine, mark):
 
 
 def test_a_command_that_fails_is_told_with_what_it_printed(runtime, engine, mark):
-    events = []
+    events: list[Event] = []
     manager = Manager.open(runtime.name, emit=events.append)
     with pytest.raises(ProvisionError) as caught:
         Sandbox.create(

@@ -11,6 +11,7 @@ from openrt_core import Manager
 from openrt_core.errors import SandboxGoneError
 from openrt_core.models import SandboxHandle
 from openrt_docker import endings
+from openrt_docker.engine import Engine
 
 
 def end(engine, sandbox):
@@ -50,10 +51,11 @@ def event(action, seconds, code="137"):
     return {"Action": action, "timeNano": nanoseconds, "Actor": {"Attributes": attributes}}
 
 
-class Remembers:
+class Remembers(Engine):
     """An engine that remembers these events."""
 
     def __init__(self, *events):
+        super().__init__()
         self.remembered = events
         self.api = self
 

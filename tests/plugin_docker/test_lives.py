@@ -9,7 +9,7 @@ import pytest
 from support.polling import until
 
 from openrt_core import AsyncSandbox, Sandbox
-from openrt_core.errors import SandboxGoneError, SettingError
+from openrt_core.errors import ProvisionError, SandboxGoneError, SettingError
 from openrt_core.models import OutputMode
 
 
@@ -104,6 +104,17 @@ def test_a_paused_sandbox_can_be_removed(runtime, engine):
     sandbox.pause()
     assert sandbox.kill() is True
     assert not engine.api.containers(all=True, filters={"name": f"openrt-{sandbox.id}"})
+
+
+def test_a_paused_sandbox_can_be_connected_to_and_resumed(runtime):
+    with runtime.create() as sandbox:
+        sandbox.pause()
+        with Sandbox.connect(sandbox.id, runtime.name) as guest:
+            with pytest.raises(ProvisionError, match="paused") as caught:
+                guest.exec("true")
+            assert "resume" in caught.value.hint
+            assert guest.resume() is True
+            assert guest.exec("echo on").stdout == b"on\n"
 
 
 def test_what_has_ended_can_be_neither_paused_nor_resumed(runtime, engine):

@@ -19,9 +19,12 @@ def created(runtime, engine):
     """``created(owner)`` makes a container that is never started."""
     made = []
 
-    def make(owner):
-        told = {labels.ID: uuid.uuid4().hex, labels.OWNER: owner}
-        made.append(engine.containers.create(runtime.image, ["none"], labels=told))
+    def make(owner, name="openrt-{}"):
+        id = uuid.uuid4().hex
+        told = {labels.ID: id, labels.OWNER: owner}
+        made.append(
+            engine.containers.create(runtime.image, ["none"], labels=told, name=name.format(id))
+        )
         return made[-1]
 
     yield make
@@ -54,6 +57,7 @@ def test_containers_of_the_living_and_of_strangers_stay(created, engine):
         created(" ".join(["another-host", *fields[1:]])),
         created(" ".join([*fields[:2], "pid:[1]", *fields[3:]])),
         created("nonsense"),
+        created(" ".join(fields), "mine-{}"),
     ]
     sweep(Engine())
     assert all(exists(engine, container) for container in theirs)

@@ -175,7 +175,7 @@ except VolumeError as error:
 
 @pytest.fixture
 def as_nobody(base):
-    """Runs AS_NOBODY for a folder, as a user without any rights."""
+    """A folder of nobody's own, and what runs AS_NOBODY for one, as a user without any rights."""
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
     setpriv = shutil.which("setpriv")
@@ -201,8 +201,7 @@ def as_nobody(base):
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
-    run.place = place
-    yield run
+    yield place, run
     shutil.rmtree(place)
 
 
@@ -216,18 +215,20 @@ def given_away(source, place):
 
 
 def test_it_works_without_root(source, as_nobody):
-    copy = given_away(source, as_nobody.place)
+    place, run = as_nobody
+    copy = given_away(source, place)
     before = state(copy)
-    assert as_nobody(copy) == b"hostnew\nadded\nfile\n"
+    assert run(copy) == b"hostnew\nadded\nfile\n"
     assert state(copy) == before
-    assert list((as_nobody.place / "overlays").iterdir()) == []
+    assert list((place / "overlays").iterdir()) == []
 
 
 @pytest.mark.parametrize("owner", [(0, NOBODY), (NOBODY, 0)])
 def test_without_root_files_of_others_are_refused_by_name(source, as_nobody, owner):
-    copy = given_away(source, as_nobody.place)
+    place, run = as_nobody
+    copy = given_away(source, place)
     os.chown(copy / "sub" / "inner", *owner)
-    answer = as_nobody(copy).decode()
+    answer = run(copy).decode()
     assert answer.startswith("refused: ")
     assert f"{copy}/sub/inner belongs to another" in answer
 

@@ -91,7 +91,7 @@ def attach_again() -> None:
 
     def join(self: DockerRuntime, handle: Any) -> Any:
         ends = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        api = self._engine.client().api
+        api = self.engine.client().api
         return EngineEndpoint(api.attach_socket(container.name(handle.id), ends))
 
     DockerRuntime.join = join  # type: ignore[method-assign]

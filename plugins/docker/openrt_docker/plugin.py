@@ -27,6 +27,7 @@ from openrt_docker.engine import is_missing, translated
 from openrt_docker.kwargs import extra
 from openrt_docker.lives import Lives
 from openrt_docker.settings import Settings
+from openrt_docker.sweep import sweep
 
 FEATURES = frozenset(
     {
@@ -71,6 +72,7 @@ class DockerRuntime(Lives):
     def __init__(self, context: RuntimeContext) -> None:
         super().__init__(context)
         self._volumes = AgentVolumes(self.engine)
+        self._swept = False
         self._settings: Settings = context.settings or Settings()
 
     @hookimpl
@@ -98,6 +100,9 @@ class DockerRuntime(Lives):
         self, spec: SandboxSpec, attachments: Sequence[Attachment]
     ) -> SandboxHandle:
         """Creates, attaches, starts; the agent's greeting says that it can run commands."""
+        if not self._swept:
+            self._swept = True
+            sweep(self.engine)
         image = images.find(
             self.engine, spec.image or DEFAULT_IMAGE, self.context.emit, spec.platform
         )
@@ -168,12 +173,14 @@ class DockerRuntime(Lives):
 
     @hookimpl
     def openrt_connect(self, id: str) -> SandboxHandle:
-        """Joins through ``openrt-agent connect`` in the container."""
+        """Joins through ``openrt-agent connect`` in the container; in a paused one nothing can be
+        run, so that it is joined when it is used, after it was resumed."""
         found = self.inspect(id)
         if found is None or not found["State"]["Running"]:
             raise SandboxGoneError(f"There is no running container of the sandbox {id}.")
         handle = self.handle_of(id, found["Config"]["Labels"])
-        self.client(handle)
+        if not found["State"].get("Paused"):
+            self.client(handle)
         return handle
 
     def join(self, handle: SandboxHandle) -> Endpoint:
@@ -191,9 +198,11 @@ class DockerRuntime(Lives):
                 return EngineEndpoint(api.exec_start(made["Id"], socket=True))
         except ProvisionError as error:
             gone = self._describe(handle.id, b"")
-            if gone is None:
-                raise
-            raise gone from error
+            if gone is not None:
+                raise gone from error
+            if "paused" in str(error):
+                error.hint = "Resume it first: sandbox.resume()."
+            raise
 
     @hookimpl
     def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:

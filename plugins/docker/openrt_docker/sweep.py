@@ -6,7 +6,7 @@ The engine removes a container by itself when it ends, and one that never ran ne
 from __future__ import annotations
 
 from openrt_core.errors import OpenrtError
-from openrt_docker import labels
+from openrt_docker import container, labels
 from openrt_docker.engine import Engine, is_missing, translated
 
 
@@ -18,12 +18,13 @@ def sweep(engine: Engine) -> int:
     """
     api = engine.client().api
     with translated("list the containers"):
-        found = api.containers(
-            all=True, filters={"status": "created", "label": [labels.ID, labels.OWNER]}
-        )
+        found = api.containers(all=True, filters={"status": "created", "label": labels.OWNER})
     removed = 0
     for one in found:
-        if not labels.is_dead((one.get("Labels") or {}).get(labels.OWNER, "")):
+        told = one.get("Labels") or {}
+        # What a user made of an image of ours carries our labels too, but not the name.
+        named = f"/{container.name(told.get(labels.ID, ''))}" in (one.get("Names") or ())
+        if not (named or labels.AGENT in told) or not labels.is_dead(told[labels.OWNER]):
             continue
         try:
             with translated("remove the container"):
