@@ -202,7 +202,7 @@ def test_a_time_limit_kills_the_whole_tree_and_spares_siblings(shared, offered):
     assert sibling.wait(60).signal == signal.SIGKILL
 
 
-def processes(sandbox) -> bytes:
+def processes(sandbox):
     """The command lines of all processes in the sandbox."""
     return sandbox.exec("cat /proc/[0-9]*/cmdline 2>/dev/null; true").stdout
 

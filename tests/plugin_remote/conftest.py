@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import pytest
 from emulators.all_hands.plane import ControlPlane
 
+from openrt_core.events import Event
 from openrt_core.models import Command, SandboxSpec
 from openrt_core.plugin import RuntimeContext
 from openrt_core.process import Process
@@ -24,7 +26,8 @@ class Remote:
 
     def __init__(self, plane, state, **settings):
         self.plane = plane
-        self.events = []
+        self.events: list[Event] = []
+        self.handle: Any = None
         values = {"api_url": plane.url, "api_key": plane.api_key, **settings}
         context = RuntimeContext(
             name="remote",
@@ -78,7 +81,6 @@ def real_plane(tmp_path_factory):
     state = tmp_path_factory.mktemp("all-hands")
     server = pathlib.Path(venv, "bin", "agent-server")
     with ControlPlane(server=server, state=state, spare=None) as plane:
-        plane.state_folder = state
         yield plane
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_foreign_text_is_cut_and_escaped():
 def served():
     """``served(status, headers, body)``: a control plane that gives this answer to everything."""
     asked = []
-    answer = {}
+    answer: dict[str, Any] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

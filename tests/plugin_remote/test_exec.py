@@ -78,9 +78,9 @@ def test_secrets_are_left_nowhere(real, real_plane):
             return False
 
     def found():
-        return [path for path in real_plane.state_folder.rglob("*") if holds(path)]
+        return [path for path in real_plane._state.rglob("*") if holds(path)]
 
-    assert list(real_plane.state_folder.rglob("*BashCommand*"))  # what the server keeps is there
+    assert list(real_plane._state.rglob("*BashCommand*"))  # what the server keeps is there
     # What another test printed goes with the next sweep.
     until(lambda: found() == [])
 
@@ -206,7 +206,7 @@ def test_the_servers_records_do_not_pile_up(real, real_plane):
         assert real.run(real.handle, "true").ok
 
     def records():
-        found = real_plane.state_folder.rglob(".openrt-server/bash_events/*")
+        found = real_plane._state.rglob(".openrt-server/bash_events/*")
         return [p for p in found if p.is_file()]
 
     # Those of the last sweep are still there.
