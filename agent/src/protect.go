@@ -39,7 +39,7 @@ func dropPtrace() error {
 	if held, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetRead, capSysPtrace, 0); e == 0 && held == 1 {
 		_, _, e := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, prCapBSetDrop, capSysPtrace, 0)
 		// EPERM: an agent that is not root cannot, and its commands hold no capability.
-		if e != 0 && e != syscall.EPERM {
+		if e != 0 && e != syscall.EPERM && !droppedBefore {
 			return os.NewSyscallError("prctl(PR_CAPBSET_DROP)", e)
 		}
 	}
@@ -59,7 +59,7 @@ func dropPtrace() error {
 	sets[0].permitted &= keep
 	sets[0].inheritable &= keep
 	if _, _, e := syscall.AllThreadsSyscall(syscall.SYS_CAPSET,
-		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets)), 0); e != 0 {
+		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&sets)), 0); e != 0 && !droppedBefore {
 		return os.NewSyscallError("capset", e)
 	}
 	return nil

@@ -12,13 +12,15 @@ from typing import Final
 
 from openrt_core.cli import console
 from openrt_core.cli.main import FAILED
-from openrt_core.cli.terminal import Terminal
+from openrt_core.cli.terminal import Terminal, in_foreground
 from openrt_core.errors import CommandTimedOutError, OpenrtError
 from openrt_core.process import Process
 from openrt_core.streams import InputWriter, OutputReader
 
 TIMED_OUT: Final = 124
 CHUNK: Final = 64 * 1024
+BACKGROUND: Final = 0.2
+"""Seconds from one look whether we are in the foreground to the next."""
 
 
 def join(process: Process, terminal: Terminal | None = None) -> int:
@@ -33,7 +35,7 @@ def join(process: Process, terminal: Terminal | None = None) -> int:
         if terminal is not None:
             terminal.enter()
         if process.stdin is not None:
-            feeder = _Feeder(process, process.stdin)
+            feeder = _Feeder(process, process.stdin, lent=terminal is not None)
         code, told = _carry(process, terminal)
     except BaseException:
         process.kill()
@@ -84,10 +86,11 @@ class _Feeder(threading.Thread):
     from then on is for whoever comes next.
     """
 
-    def __init__(self, process: Process, stdin: InputWriter) -> None:
+    def __init__(self, process: Process, stdin: InputWriter, *, lent: bool) -> None:
         super().__init__(daemon=True)
         self.error: OSError | None = None
         self._stdin = stdin
+        self._lent = lent
         # One end is closed when the command is over, which the other end shows.
         self._over, self._running = os.pipe()
         self.start()
@@ -102,8 +105,15 @@ class _Feeder(threading.Thread):
     def _read(self) -> bytes:
         """What came; nothing at the end, whosever it is."""
         try:
-            ready, _, _ = select.select([0, self._over], [], [])
-            return b"" if self._over in ready else os.read(0, CHUNK)
+            while True:
+                ready, _, _ = select.select([0, self._over], [], [])
+                if self._over in ready:
+                    return b""
+                if not self._lent or in_foreground():
+                    return os.read(0, CHUNK)
+                # What is typed now is for whoever is there. To read it would stop us, also when
+                # we are about to end.
+                select.select([self._over], [], [], BACKGROUND)
         except OSError as error:
             if error.errno != errno.EIO:  # the terminal was hung up
                 self.error = error

@@ -117,15 +117,15 @@ class Terminal:
     def _set_raw(self) -> None:
         if not self._raw:
             return
-        if not _in_foreground():
+        if not in_foreground():
             # What a shell sends to end a stopped job comes as SIGCONT and SIGTERM: the second
             # must find us running.
             time.sleep(END_OF_A_JOB)
-        if not _in_foreground():
+        if not in_foreground():
             # Stops us until somebody wants us there, as it does all who set a terminal that is
             # not theirs now.
             signal.raise_signal(signal.SIGTTOU)
-        if not _in_foreground():
+        if not in_foreground():
             return
         # A terminal that was hung up cannot be set and need not be.
         with contextlib.suppress(termios.error):
@@ -136,13 +136,13 @@ class Terminal:
             console.line_end = "\r\n"
 
     def _set_back(self) -> None:
-        if self._before is not None and _in_foreground():
+        if self._before is not None and in_foreground():
             with contextlib.suppress(termios.error):
                 _set(self._before)
         console.line_end = "\n"
 
 
-def _in_foreground() -> bool:
+def in_foreground() -> bool:
     """Whether the terminal is ours to set: in the background it is somebody else's, and setting
     it would stop us.
     """

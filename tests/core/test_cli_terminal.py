@@ -193,6 +193,7 @@ def test_a_stopped_one_can_be_ended(openrt):
         terminal.expect(b"started")
         terminal.signal(signal.SIGTSTP)
         assert terminal.stopped() == signal.SIGTSTP
+        terminal.send(b"for the shell\r")  # reading it in the background would stop it again
         terminal.signal(signal.SIGTERM)
         terminal.go_on(foreground=False)
         assert terminal.ended() == 143
