@@ -47,6 +47,17 @@ def reruns() -> list[str]:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests, with every runtime installed; what this machine lacks is skipped with a reason."""
+    run_tests(session)
+
+
+@nox.session(python=nox.project.python_versions(PYPROJECT))
+def matrix(session: nox.Session) -> None:
+    """`tests` on each supported Python that this machine has: matrix-3.11 and so on."""
+    run_tests(session)
+
+
+def run_tests(session: nox.Session) -> None:
+    """All tests, on the Python of this session."""
     session.install(*dependencies("test"), *DISTRIBUTIONS)
     session.run("pytest", *reruns(), *session.posargs)
 
