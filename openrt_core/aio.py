@@ -27,7 +27,7 @@ from openrt_core.waiting import future_waker
 
 if TYPE_CHECKING:
     from openrt_core.shell import AsyncShell
-    from openrt_core.shell_base import ShellArguments
+    from openrt_core.shell_steps import ShellArguments
 
 T = TypeVar("T")
 Handles = list[SandboxHandle]  # inside the class `list` is the method
@@ -68,7 +68,8 @@ class AsyncSandbox(AsyncBackground):
 
         def make() -> AsyncSandbox:
             with ticket.entered():
-                return cls(used, used.create(made), keep=made.keep)
+                handle = used.create(made)
+                return cls(used, handle, keep=used.keeps(handle))
 
         return await _run("provision", make, abandoned=_remove, over=ticket.release)
 
@@ -82,7 +83,7 @@ class AsyncSandbox(AsyncBackground):
             used = manager or Manager.open(runtime)
             return cls(used, used.connect(id), keep=True)
 
-        return await _run("provision", join)
+        return await _run("provision", join, abandoned=_disconnect)
 
     @classmethod
     async def list(
@@ -222,6 +223,11 @@ def _remove(sandbox: AsyncSandbox) -> None:
     sandbox.manager.teardown(sandbox.handle)
 
 
+def _disconnect(sandbox: AsyncSandbox) -> None:
+    """Lets go of what somebody else made."""
+    sandbox.manager.disconnect(sandbox.handle)
+
+
 async def _run(
     kind: executors.Kind,
     function: Callable[[], T],
@@ -243,13 +249,17 @@ async def _run(
             raise
         # The interpreter is going down and takes no more threads; it must be done all the same.
         return function()
+    # Not asyncio's own wrapper, which complains of an error that nobody waits for any more.
+    ended, wake = future_waker(asyncio.get_running_loop())
+    future.add_done_callback(lambda _: wake())
     try:
-        return await asyncio.shield(asyncio.wrap_future(future))
+        await ended
     except asyncio.CancelledError:
-        # What has not begun need not begin.
-        if abandoned is not None and not future.cancel():
+        # What has not begun does not begin; only an end must come, whoever waits for it.
+        if kind != "teardown" and not future.cancel() and abandoned is not None:
             future.add_done_callback(lambda done: _abandon(done, abandoned))
         raise
+    return future.result()
 
 
 async def _placed(limit: int) -> provisioning.Ticket:

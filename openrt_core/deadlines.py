@@ -87,7 +87,8 @@ class Clock:
             for call in due:
                 try:
                     call()
-                except Exception:
+                except BaseException:
+                    # SystemExit as well: it would end this thread, and with it every time limit.
                     log.exception("a call at a deadline failed")
             if not due:
                 self._alarm.acquire(timeout=min(left, threading.TIMEOUT_MAX))

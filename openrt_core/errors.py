@@ -37,10 +37,13 @@ from __future__ import annotations
 
 import errno as _errno
 import os as _os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 if TYPE_CHECKING:
     from openrt_core.models import ExecResult, PostMortem
+
+ID_TAKEN: Final = "provision.id_taken"
+"""The code of a ProvisionError: the back end has another sandbox of this id."""
 
 Started = Literal["yes", "no", "unknown"]
 
@@ -142,7 +145,10 @@ class UnsupportedError(ConfigurationError):
 
 
 class ProvisionError(OpenrtError):
-    """A sandbox could not be made; what had been made of it was removed."""
+    """A sandbox could not be made; what had been made of it was removed.
+
+    With the code ``provision.id_taken`` there is another sandbox of its id, which was left alone.
+    """
 
     code = "provision"
 

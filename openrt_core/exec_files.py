@@ -18,6 +18,7 @@ from openrt_core.exec_listing import parse_entry, parse_listing
 from openrt_core.models import Command, Entry, ExecResult, OutputMode, SandboxHandle
 from openrt_core.plugin import hookimpl
 from openrt_core.process import Process
+from openrt_core.streams import read_both
 
 FILE_TIMEOUT: Final = 300.0
 """Seconds for one file operation."""
@@ -72,14 +73,18 @@ class ExecFiles:
         process = self._start(handle, scripts.READ, (path,), user, output=OutputMode.STREAM)
         assert process.stdout is not None
         assert process.stderr is not None
-        chunks, size = [], 0
+        chunks, size, complaint = [], 0, b""
         try:
-            for chunk in process.stdout:
+            # Both at once: a command whose stderr nobody reads may stop, and a complaint may come
+            # in pieces.
+            for reader, chunk in read_both(process.stdout, process.stderr):
+                if reader is process.stderr:
+                    complaint = (complaint + chunk)[-scripts.COMPLAINT_BYTES :]
+                    continue
                 size += len(chunk)
                 if size > READ_LIMIT:
                     raise file_error(errno.EFBIG, path)
                 chunks.append(chunk)
-            complaint = process.stderr.read(scripts.COMPLAINT_BYTES)
             result = process.wait()
         except BaseException:
             process.kill()

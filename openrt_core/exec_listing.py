@@ -39,22 +39,29 @@ def parse_listing(data: bytes) -> list[Entry]:
         if (len(fields) - 1) % 3 or fields[-1].strip():
             raise ValueError("entries are not whole")
         for numbers, name in zip(fields[:-1:3], fields[2::3], strict=True):
+            if name in (b"", b".", b".."):
+                raise ValueError("no entry is called this")
             target = os.fsdecode(targets.get(name, b""))
             entries.append(_entry(os.fsdecode(name), numbers, target))
     return entries
 
 
 def _entry(name: str, numbers: bytes, target: str) -> Entry:
-    mode, size, mtime, uid, gid = numbers.split()
+    mode, *others = numbers.split()
     bits = int(mode, 16)
+    size, mtime, uid, gid = (int(number) for number in others)
+    if not (0 <= bits < 1 << 16 and 0 <= size < 1 << 63 and -(1 << 63) <= mtime < 1 << 63):
+        raise ValueError("no file has such numbers")
+    if not (0 <= uid < 1 << 32 and 0 <= gid < 1 << 32):
+        raise ValueError("nobody has such an id")
     return Entry(
         name=name,
         type=_type(bits),
-        size=int(size),
+        size=size,
         mode=stat.S_IMODE(bits),
-        mtime=float(int(mtime)),
-        uid=int(uid),
-        gid=int(gid),
+        mtime=float(mtime),
+        uid=uid,
+        gid=gid,
         target=target if stat.S_ISLNK(bits) else "",
     )
 

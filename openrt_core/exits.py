@@ -20,6 +20,18 @@ def add(runtime: str, id: str, remove: Callable[[], object]) -> None:
         _removals[runtime, id] = remove
 
 
+def claim(runtime: str, id: str, remove: Callable[[], object]) -> bool:
+    """As ``add``, unless there is one of this id already; whether there was none."""
+    with _lock:
+        return _removals.setdefault((runtime, id), remove) is remove
+
+
+def holds(runtime: str, id: str) -> bool:
+    """Whether the exit will remove it."""
+    with _lock:
+        return (runtime, id) in _removals
+
+
 def discard(runtime: str, id: str) -> None:
     """Takes it back. Idempotent."""
     with _lock:

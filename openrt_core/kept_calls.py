@@ -10,7 +10,9 @@ from openrt_core.capture import CaptureBudget
 from openrt_core.errors import PluginError, SettingError, TransportError
 from openrt_core.life_calls import LifeCalls
 from openrt_core.models import BackgroundCommand, Command, OutputMode, SandboxHandle
+from openrt_core.models.sandbox import ID_PATTERN
 from openrt_core.process import Process
+from openrt_core.uninterrupted import uninterrupted
 
 Commands = list[BackgroundCommand]  # inside the class `list` is a method
 
@@ -22,15 +24,25 @@ class KeptCalls(LifeCalls):
         self._uses: collections.Counter[str] = collections.Counter()
         self._uses_lock = threading.Lock()
 
+    def connect(self, id: str) -> SandboxHandle:
+        """Joins a sandbox by its id. Whatever goes wrong, and on Ctrl-C, the connection goes.
+
+        Raises:
+            UnsupportedError: this runtime cannot.
+            SandboxGoneError: there is none of this id.
+        """
+        self._use(id)
+        try:
+            handle = self.hooks.call(SandboxHandle, "openrt_connect", id=id)
+            return self._checked(handle, "openrt_connect", id)
+        except BaseException as error:
+            self._leave(id, error)
+            raise
+
     def disconnect(self, handle: SandboxHandle) -> bool:
         """Ends one use of a sandbox that lives on: each ``create`` and ``connect`` is one. With
         the last the connection goes, where the runtime has this hook; True if there was one."""
-        with self._uses_lock:
-            self._uses[handle.id] -= 1
-            if self._uses[handle.id] > 0:
-                return False
-            del self._uses[handle.id]
-        if not self.hooks.has("openrt_disconnect"):
+        if self._used_on(handle.id) or not self.hooks.has("openrt_disconnect"):
             return False
         return self.hooks.call(bool, "openrt_disconnect", handle=handle)
 
@@ -97,6 +109,38 @@ class KeptCalls(LifeCalls):
     def _use(self, id: str) -> None:
         with self._uses_lock:
             self._uses[id] += 1
+
+    def _used_on(self, id: str) -> bool:
+        """Ends one use; whether there are others."""
+        with self._uses_lock:
+            self._uses[id] -= 1
+            if self._uses[id] > 0:
+                return True
+            del self._uses[id]
+            return False
+
+    def _leave(self, id: str, error: BaseException) -> None:
+        """Ends the connection that ``error`` may have left, and leaves ``error`` to be seen."""
+        if self._used_on(id) or not self.hooks.has("openrt_disconnect"):
+            return
+        if not ID_PATTERN.fullmatch(id):
+            return  # no sandbox has it
+        handle = SandboxHandle(runtime=self.name, id=id)
+        hook = "openrt_disconnect"
+        try:
+            # The bare hook: no wrapper can stop it.
+            uninterrupted(lambda: self.hooks.call(bool, hook, bare=True, handle=handle))
+        except Exception as failure:  # noqa: BLE001  # told with the error that is raised
+            left = f"The connection to the sandbox {id} of the runtime {self.name!r} may be left"
+            error.add_note(f"{left}: {failure}")
+
+    def _checked(self, handle: SandboxHandle, hook: str, id: str) -> SandboxHandle:
+        if (handle.runtime, handle.id) != (self.name, id):
+            raise PluginError(
+                f"{hook} of the runtime {self.name!r} returned the handle of "
+                f"{handle.runtime}:{handle.id}, not of {self.name}:{id}."
+            )
+        return handle
 
     def _unuse(self, id: str) -> None:
         with self._uses_lock:

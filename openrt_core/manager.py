@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import attrs
 
 from openrt_core import events, exits, features, hookspecs, provisioning
 from openrt_core.capture import CaptureBudget
-from openrt_core.errors import PluginError, TransportError
+from openrt_core.errors import ID_TAKEN, OpenrtError, PluginError, SettingError, TransportError
 from openrt_core.exec_transfer import ExecTransfer
 from openrt_core.hook_calls import Hooks, Wrapper
 from openrt_core.kept_calls import KeptCalls
@@ -113,8 +114,11 @@ class Manager(KeptCalls):
 
         Raises:
             UnsupportedError: before anything is spent.
+            SettingError: one of its id was made in this process and is not removed.
             ProvisionError: or one of its kinds.
         """
+        if exits.holds(self.name, spec.id):
+            raise self._in_use(spec.id)
         prepared = self.hooks.call(SandboxSpec, "openrt_prepare", spec=spec)
         if prepared.id != spec.id:
             raise PluginError(
@@ -129,19 +133,37 @@ class Manager(KeptCalls):
 
     def _create(self, spec: SandboxSpec) -> SandboxHandle:
         named = SandboxHandle(runtime=self.name, id=spec.id)
+        outer = sys.exception()
+        # Before anything is made, so that no moment is left in which a Ctrl-C leaks it.
+        if not exits.claim(self.name, spec.id, lambda: self._remove(named)):
+            raise self._in_use(spec.id)
         try:
-            # Before anything is made, so that no moment is left in which a Ctrl-C leaks it.
-            exits.add(self.name, spec.id, lambda: self._remove(named))
             handle = self._provision(spec)
             if spec.keep:
                 exits.discard(self.name, spec.id)
             else:
                 exits.add(self.name, spec.id, lambda: self._remove(handle))
         except BaseException as error:
-            self._clean_up(named, error)
+            if _id_taken(error, outer):
+                # What has this id is somebody else's.
+                exits.discard(self.name, spec.id)
+            else:
+                self._clean_up(named, error)
             raise
         self._use(handle.id)
         return handle
+
+    def keeps(self, handle: SandboxHandle) -> bool:
+        """Whether a sandbox that this process made lives on when it is closed: wrappers may have
+        decided otherwise than who asked for it."""
+        return not exits.holds(self.name, handle.id)
+
+    def _in_use(self, id: str) -> SettingError:
+        return SettingError(
+            f"The sandbox {id} of the runtime {self.name!r} was made in this process already, and "
+            "is not removed.",
+            hint="Each sandbox has an id of its own: attrs.evolve(spec, id=new_id()).",
+        )
 
     def _provision(self, spec: SandboxSpec) -> SandboxHandle:
         attachments = tuple(
@@ -152,18 +174,6 @@ class Manager(KeptCalls):
             SandboxHandle, "openrt_provision", spec=spec, attachments=attachments
         )
         return self._checked(handle, "openrt_provision", spec.id)
-
-    def connect(self, id: str) -> SandboxHandle:
-        """Joins a sandbox by its id.
-
-        Raises:
-            UnsupportedError: this runtime cannot.
-            SandboxGoneError: there is none of this id.
-        """
-        handle = self.hooks.call(SandboxHandle, "openrt_connect", id=id)
-        self._checked(handle, "openrt_connect", id)
-        self._use(id)
-        return handle
 
     def status(self, handle: SandboxHandle) -> SandboxStatus:
         """The state of a sandbox."""
@@ -203,14 +213,6 @@ class Manager(KeptCalls):
         except Exception as failure:  # noqa: BLE001  # told with the error that is raised
             left = f"The sandbox {handle.id} of the runtime {self.name!r} may be left behind"
             error.add_note(f"{left}: {failure}")
-
-    def _checked(self, handle: SandboxHandle, hook: str, id: str) -> SandboxHandle:
-        if (handle.runtime, handle.id) != (self.name, id):
-            raise PluginError(
-                f"{hook} of the runtime {self.name!r} returned the handle of "
-                f"{handle.runtime}:{handle.id}, not of {self.name}:{id}."
-            )
-        return handle
 
     # Commands -------------------------------------------------------------------------------------
 
@@ -274,6 +276,20 @@ def _with_defaults(command: Command, handle: SandboxHandle) -> Command:
         cwd=handle.workdir if command.cwd is None else command.cwd,
         user=handle.user if command.user is None else command.user,
     )
+
+
+def _id_taken(error: BaseException | None, outer: BaseException | None) -> bool:
+    """Whether ``error`` is, or came of, the runtime's word that the id is taken.
+
+    Args:
+        error: may be what a wrapper made of it.
+        outer: what was being handled before, which is not looked at.
+    """
+    while error is not None and error is not outer:
+        if isinstance(error, OpenrtError) and error.code == ID_TAKEN:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _given_up() -> TransportError:

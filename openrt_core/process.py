@@ -97,6 +97,7 @@ class Process:
         self._lock = threading.Lock()
         self._over = Latch()
         self._ending = False
+        self._ender: int | None = None
         self._controls: Controls | None = None
         self._killed = False
         self._input_over = False
@@ -120,7 +121,7 @@ class Process:
             CommandTimedOutError: its own limit struck; carries what it printed.
             SandboxGoneError, TransportError: it was lost.
         """
-        if not self._over.wait(timeout):
+        if not self.join(timeout):
             raise TimeoutError(f"the command has not ended within {timeout} s")
         return self.result()
 
@@ -129,10 +130,18 @@ class Process:
             import asyncio  # takes a while, which blocking callers need not wait
 
             future, wake = future_waker(asyncio.get_running_loop())
-            self.add_done_callback(lambda _: wake())
-            yield from future
+
+            def ended(_: Process) -> None:
+                wake()
+
+            self.add_done_callback(ended)
+            try:
+                yield from future
+            finally:
+                # Who awaits with a limit, again and again, must not leave a callback each time.
+                self._discard(ended)
             # The callback runs just before the latch is set.
-            self._over.wait()
+            self.join()
         return self.result()
 
     def result(self) -> ExecResult:
@@ -174,10 +183,11 @@ class Process:
             self.stdin.submit(data)
         self.stdin.close()
 
-    def join(self, timeout: float) -> bool:
+    def join(self, timeout: float | None = None) -> bool:
         """Waits until it is over, at most ``timeout`` seconds; whether it is. Never raises its
         error."""
-        return self._over.wait(timeout)
+        # A callback that waits: it runs in the thread that would let it go on afterwards.
+        return self._ender == threading.get_ident() or self._over.wait(timeout)
 
     def kill(self) -> None:
         """Kills its whole tree. Does not wait. Idempotent."""
@@ -210,13 +220,17 @@ class Process:
         it is.
 
         It runs in the thread that reads from the sandbox and must be short. What it raises is
-        logged.
+        logged, SystemExit and the like as well.
         """
         with self._lock:
             if not self._ending:
                 self._callbacks.append(callback)
                 return
         self._call(callback)
+
+    def _discard(self, callback: Callable[[Process], None]) -> None:
+        with self._lock, contextlib.suppress(ValueError):
+            self._callbacks.remove(callback)
 
     # For runtimes ---------------------------------------------------------------------------------
 
@@ -298,6 +312,7 @@ class Process:
             if exit is not None:
                 self._result = self._make_result(exit)
             self._error = error
+            self._ender = threading.get_ident()
             captures, self._captures = self._captures, None
             callbacks, self._callbacks = self._callbacks, []
         for capture in captures or ():
@@ -314,6 +329,7 @@ class Process:
                 self._call(callback)
         finally:
             self._over.set()
+            self._ender = None
 
     def _make_result(self, exit: Exit) -> ExecResult:
         out, err = self._captures or (Capture(), Capture())
@@ -332,8 +348,13 @@ class Process:
     def _call(self, callback: Callable[[Process], None]) -> None:
         try:
             callback(self)
-        except Exception:
+        except BaseException as error:
+            # Raised, it would end the thread that serves every sandbox; only a Ctrl-C in the main
+            # thread is meant for somebody else.
             log.exception("a callback at the end of a command failed")
+            in_main = threading.current_thread() is threading.main_thread()
+            if in_main and isinstance(error, KeyboardInterrupt):
+                raise
 
     def _write(self, data: bytes) -> None:
         if self._controls is not None:

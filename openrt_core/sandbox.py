@@ -22,7 +22,7 @@ from openrt_core.process import Process
 
 if TYPE_CHECKING:
     from openrt_core.shell import Shell
-    from openrt_core.shell_base import ShellArguments
+    from openrt_core.shell_steps import ShellArguments
 
 Handles = list[SandboxHandle]  # inside the class `list` is the method
 
@@ -61,7 +61,8 @@ class Sandbox(Background):
         """
         manager = manager or Manager.open(runtime)
         made = make_spec(manager, spec, arguments)
-        return cls(manager, manager.create(made), keep=made.keep)
+        handle = manager.create(made)
+        return cls(manager, handle, keep=manager.keeps(handle))
 
     @classmethod
     def connect(

@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 from openrt_core.base import KILL_WAIT
 from openrt_core.errors import TransportError
 from openrt_core.models import ExecResult, OutputMode
-from openrt_core.shell_base import (
-    NOTHING,
-    STEP_LIMIT,
-    RunArguments,
-    ShellArguments,
-    ShellBase,
-    Step,
-    Steps,
-)
+from openrt_core.shell_base import STEP_LIMIT, ShellBase
+from openrt_core.shell_steps import NOTHING, RunArguments, ShellArguments, Step, Steps
 from openrt_core.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:

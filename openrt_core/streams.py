@@ -112,13 +112,41 @@ class OutputReader:
             wake()
 
 
+def read_both(one: OutputReader, other: OutputReader) -> Iterator[tuple[OutputReader, bytes]]:
+    """Chunks of two streams as they come, each with its reader, up to the end of both."""
+    unended = [one, other]
+    while unended:
+        came = False
+        for reader in tuple(unended):
+            data = reader._take(STREAM_WINDOW)
+            if data:
+                came = True
+                yield reader, data
+            elif data is not None:
+                unended.remove(reader)
+        if unended and not came:
+            _wait_for_any(unended)
+
+
+def _wait_for_any(readers: list[OutputReader]) -> None:
+    latch, first = Latch(), threading.Lock()
+
+    def wake() -> None:
+        if first.acquire(blocking=False):  # a latch is set once
+            latch.set()
+
+    watched = [reader._watch(wake) for reader in readers]
+    if all(watched):
+        latch.wait()
+
+
 class InputWriter:
     """The stdin of a command. Bytes go out as the command takes them; several writers do not mix
     their bytes."""
 
     def __init__(self, send: Callable[[bytes], None], close: Callable[[], None]) -> None:
         self._lock = threading.Lock()
-        self._queue: deque[tuple[memoryview, Callable[[], None] | None]] = deque()
+        self._queue: deque[tuple[memoryview, Callable[[bool], None] | None]] = deque()
         self._credit = 0
         self._pushing = False
         self._closing = False
@@ -133,34 +161,40 @@ class InputWriter:
         Raises:
             BrokenPipeError: stdin was closed, or the command is over.
         """
-        latch = Latch()
-        if self.submit(data, latch.set):
+        latch, sent = Latch(), [True]
+
+        def taken(went_out: bool) -> None:
+            sent[0] = went_out
+            latch.set()
+
+        if self.submit(data, taken):
             latch.wait()
-        self._check()
+        _check(sent[0])
 
     async def write_async(self, data: bytes) -> None:
         """The same as ``write``, for async code."""
         import asyncio
 
         future, wake = future_waker(asyncio.get_running_loop())
-        if self.submit(data, wake):
+        sent = [True]
+
+        def taken(went_out: bool) -> None:
+            sent[0] = went_out
+            wake()
+
+        if self.submit(data, taken):
             await future
-        self._check()
+        _check(sent[0])
 
-    def _check(self) -> None:
-        if self._broken:
-            raise BrokenPipeError("the command's stdin is closed")
-
-    def submit(self, data: bytes, taken: Callable[[], None] | None = None) -> bool:
-        """Queues ``data`` and returns at once; ``taken`` is called when it went out or never
-        will. False for no data.
+    def submit(self, data: bytes, taken: Callable[[bool], None] | None = None) -> bool:
+        """Queues ``data`` and returns at once; ``taken`` is called with True when all of it went
+        out, with False when it never will. False for no data.
 
         Raises:
             BrokenPipeError: stdin was closed, or the command is over.
         """
         with self._lock:
-            if self._closing or self._broken:
-                raise BrokenPipeError("the command's stdin is closed")
+            _check(not self._closing and not self._broken)
             if not data:
                 return False
             self._queue.append((memoryview(data), taken))
@@ -187,7 +221,7 @@ class InputWriter:
             waiting = [taken for _, taken in self._queue if taken is not None]
             self._queue.clear()
         for taken in waiting:
-            taken()
+            taken(False)
 
     def _push(self) -> None:
         """Sends what the credit allows. One thread at a time, so that bytes keep their order."""
@@ -227,8 +261,18 @@ class InputWriter:
             taken = None
 
         def step() -> None:
-            self._send(bytes(part))
-            if taken is not None:
-                taken()
+            sent = False
+            try:
+                self._send(bytes(part))
+                sent = True
+            finally:
+                # Also when a Ctrl-C strikes here: the data may be another thread's, which waits.
+                if taken is not None:
+                    taken(sent)
 
         return step
+
+
+def _check(open: bool) -> None:
+    if not open:
+        raise BrokenPipeError("the command's stdin is closed")

@@ -9,6 +9,8 @@ import signal
 import hypothesis
 import pytest
 
+from openrt_core import exits
+
 # A shell that starts us in the background has us ignore these, and every child of ours with us.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     signal.signal(
@@ -48,3 +50,12 @@ def _clean_environment(tmp_path_factory):
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
             patch.setenv(name, str(home / name.lower()))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_fakes_left_open():
+    """Runtimes in memory go with their test, and their sandboxes with them: ids are used again."""
+    yield
+    for runtime, id in list(exits._removals):
+        if runtime == "fake":
+            exits.discard(runtime, id)

@@ -157,7 +157,8 @@ class Loop:
             function = self._calls.popleft()
             try:
                 function()
-            except Exception:
+            except BaseException:
+                # SystemExit as well, here and below: it would end the thread of every sandbox.
                 log.exception("a call in the I/O thread failed")
 
     def _read(self, source: Source) -> None:
@@ -166,18 +167,18 @@ class Loop:
         try:
             if source.readable() and source in self._sources:
                 self._again.add(source)
-        except Exception as error:
+        except BaseException as error:
             log.exception("reading from a sandbox failed")
-            source.broken(error)
+            source.broken(_plain(error))
 
     def _guard(self, source: Source, function: Callable[[], None]) -> None:
         if source not in self._sources:
             return
         try:
             function()
-        except Exception as error:
+        except BaseException as error:
             log.exception("writing to a sandbox failed")
-            source.broken(error)
+            source.broken(_plain(error))
 
     def _tick(self, now: float) -> None:
         # Times only ever move later, except for a new source, which sets _tick_at back.
@@ -185,9 +186,9 @@ class Loop:
         for source in list(self._sources):
             try:
                 self._tick_at = min(self._tick_at, source.tick(now))
-            except Exception as error:
+            except BaseException as error:
                 log.exception("keeping a sandbox's connection alive failed")
-                source.broken(error)
+                source.broken(_plain(error))
 
     def orphan(self) -> None:
         """For a child after fork: lets go of everything, and leaves the parent's alone."""
@@ -197,6 +198,10 @@ class Loop:
         self._ring.close()
         for source in list(self._sources):
             source.orphaned()
+
+
+def _plain(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(f"unexpected {error!r}")
 
 
 _loop: Loop | None = None

@@ -213,7 +213,7 @@ def _background(value: object) -> BackgroundCommand:
     return BackgroundCommand(
         id=id,
         command=clean(from_bytes(_text(value, "argv", 200))),
-        pid=_integer(value, "pid", most=0xFFFF_FFFF),
+        pid=_integer(value, "pid", most=0xFFFF_FFFF) or None,
         exit=None if exited is None else _exit(exited),
         stdout_kept=(first, end),
         stderr_kept=(err_first, err_end),

@@ -18,6 +18,9 @@ import (
 
 const longEnough = 60 * time.Second
 
+// raceFound is the status with which a program ends that the race detector has complained about.
+const raceFound = 66
+
 // TestMain lets the test program be the agent: tests talk to a real one over its stdio.
 func TestMain(m *testing.M) {
 	if os.Getenv("AGENT_UNDER_TEST") != "" {
@@ -120,6 +123,9 @@ func (c *client) collect(in io.Reader) {
 		c.tell()
 	}
 	c.process.Wait()
+	if c.process.ProcessState.ExitCode() == raceFound {
+		c.t.Error("the race detector found something in the agent: see above")
+	}
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()

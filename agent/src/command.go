@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -93,22 +94,41 @@ func (cmd *command) untilOver() {
 func (cmd *command) untilGone() {
 	cmd.until(cmd.program.Gone())
 	cmd.limit.Stop()
-	cmd.closeFiles()
 }
 
 func (cmd *command) start() (*Program, *Failure) {
+	free := func() {}
 	select {
 	case forks <- struct{}{}:
-		defer func() { <-forks }()
+		free = sync.OnceFunc(func() { <-forks })
+		defer func() { free() }()
 	case <-cmd.op.cancel:
 	case <-cmd.op.ended:
 	}
-	if isClosed(cmd.op.cancel) || isClosed(cmd.op.ended) {
+	if cmd.given() {
 		return nil, errCancelled
 	}
 	cmd.spec.User = cmd.user.spec()
-	return StartProgram(cmd.spec)
+	begun := time.Now()
+	cmd.spec.Waiting = func() bool {
+		free() // one that is held up takes no processor from others
+		return cmd.given() || cmd.timeout > 0 && time.Since(begun) >= cmd.timeout
+	}
+	program, failed := StartProgram(cmd.spec)
+	switch {
+	case failed != nil || !program.GivenUp:
+		return program, failed
+	case !cmd.given():
+		cmd.ending, cmd.killing, cmd.timedOut = true, true, true
+		return program, nil
+	}
+	program.KillTree()
+	program.closeFiles()
+	return nil, errCancelled
 }
+
+// given tells whether the command was given up.
+func (cmd *command) given() bool { return isClosed(cmd.op.cancel) || isClosed(cmd.op.ended) }
 
 func (cmd *command) startPumps() {
 	p := cmd.program
@@ -143,11 +163,6 @@ func (cmd *command) finishOutput() {
 	}
 	close(cmd.exited)
 	cmd.program.Stdin.Close()
-}
-
-func (cmd *command) closeFiles() {
-	cmd.program.Stdout.Close()
-	cmd.program.Stderr.Close()
 }
 
 // feed writes STDIN to the command.

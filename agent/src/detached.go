@@ -153,15 +153,19 @@ func listJSON() []byte {
 	defer detached.Unlock()
 	b := []byte(`{"commands":[`)
 	for _, bg := range detached.commands {
-		if !isClosed(bg.started) || bg.failed != nil {
-			continue
+		pid := 0
+		if isClosed(bg.started) {
+			if bg.failed != nil {
+				continue
+			}
+			pid = bg.pid
 		}
 		if b[len(b)-1] == '}' {
 			b = append(b, ',')
 		}
 		b = appendByteString(append(b, `{"command":`...), bg.name)
 		b = appendByteString(append(b, `,"argv":`...), bg.shown)
-		b = strconv.AppendInt(append(b, `,"pid":`...), int64(bg.pid), 10)
+		b = strconv.AppendInt(append(b, `,"pid":`...), int64(pid), 10)
 		first1, end1 := bg.output[0].bounds()
 		first2, end2 := bg.output[1].bounds()
 		b = append(b, `,"output":[`...)

@@ -156,7 +156,10 @@ func TestSlowReaderOfADetachedCommandLosesTheOldest(t *testing.T) {
 		t.Errorf("%q", out[len(out)-20:])
 	}
 	lost = 0
-	for _, f := range c.frames {
+	c.mu.Lock()
+	frames := c.frames
+	c.mu.Unlock()
+	for _, f := range frames {
 		if f.kind == kindGap && f.id == id {
 			lost += int64(binary.BigEndian.Uint64(f.payload[1:]))
 		}

@@ -63,7 +63,7 @@ func (cmd *command) strike() {
 		cmd.kill()
 		return
 	}
-	cmd.timedOut = cmd.running()
+	cmd.timedOut = cmd.timedOut || cmd.running()
 	if cmd.grace == 0 {
 		cmd.kill()
 		return

@@ -161,7 +161,10 @@ func (f *fileOperation) open(path string, flags int, mode uint32) (*os.File, *sy
 		}
 	})
 	if err == nil {
-		if err = syscall.Fstat(fd, &stat); err != nil {
+		if err = syscall.Fstat(fd, &stat); err == nil {
+			err = notTheAgents(fd)
+		}
+		if err != nil {
 			syscall.Close(fd)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"slices"
 	"strings"
 	"syscall"
@@ -344,4 +345,29 @@ func TestMountPointIsWrittenInPlace(t *testing.T) {
 	if left := leftovers(t, folder); len(left) != 0 {
 		t.Error(left)
 	}
+}
+
+func TestNoFilesOfTheAgent(t *testing.T) {
+	c := agent(t)
+	folder := t.TempDir()
+	for i, to := range []string{"/proc/self/fd/0", "/proc/self/environ", "/proc/thread-self/maps", "/proc/self/mem",
+		"/proc/" + strconv.Itoa(c.process.Process.Pid) + "/environ"} {
+		path := filepath.Join(folder, strconv.Itoa(i))
+		os.Symlink(to, path)
+		for _, op := range []object{{"op": "read"}, {"op": "write", "append": true}} {
+			op["path"], op["credit"] = path, []int{1 << 20, 0}
+			id := c.open(kindFile, op)
+			c.send(kindStdinEOF, id, nil)
+			if f := c.final(id); f.kind != kindError {
+				t.Errorf("%v of %s: %d %s", op, to, f.kind, f.payload)
+			} else if op["op"] == "read" {
+				c.check(f, kindError, object{"code": "permission"})
+			}
+		}
+	}
+	c.check(c.file(object{"op": "list", "path": "/proc/self/fd"}), kindError, object{"code": "permission"})
+	if f := c.file(object{"op": "read", "path": "/proc/mounts", "credit": []int{1 << 20, 0}}); f.kind != kindEnd {
+		t.Errorf("/proc/mounts: %s", f.payload)
+	}
+	c.ping("12345678")
 }

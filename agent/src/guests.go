@@ -98,11 +98,27 @@ func bindSocket(path string) (*os.File, error) {
 
 // trusted tells whether the other end may be who it says: root or the agent's own user, in this sandbox. A process
 // that has no number here is of another one, with which a host network shares abstract names; only a socket that was
-// inherited is meant for such.
+// inherited is meant for such. One that a command of the agent's started could leave the command's tree by joining.
 func trusted(fd int, inherited bool) bool {
 	peer, err := syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	here := err == nil && (peer.Pid > 0 || inherited)
+	here := err == nil && (inherited || peer.Pid > 0 && !isDescendant(int(peer.Pid)))
 	return here && (peer.Uid == 0 || int(peer.Uid) == os.Geteuid())
+}
+
+// isDescendant tells whether a process comes from this agent; also when it, or one on the way to it, has gone.
+func isDescendant(pid int) bool {
+	s := scan{buffer: make([]byte, 4096)}
+	own := os.Getpid()
+	for pid != own {
+		state, parent := s.stat(pid)
+		if state == 0 {
+			return true
+		}
+		if pid = parent; pid == 0 || pid == 1 && own != 1 {
+			return false
+		}
+	}
+	return true
 }
 
 // accept waits for a client that may join.

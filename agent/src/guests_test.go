@@ -225,3 +225,19 @@ func TestOwnerThatNeverComes(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandsMayNotJoin(t *testing.T) {
+	c := agent(t)
+	join := os.Args[0] + " connect --socket " + c.socket
+	env := object{"env": []string{"AGENT_UNDER_TEST=1"}}
+	for _, script := range []string{join + " </dev/null", "(setsid " + join + " </dev/null & ) ; sleep 1; wait"} {
+		id := c.start(script, env)
+		c.kind(kindExited, id)
+		if out := c.output(id, 1); out != "" {
+			t.Errorf("%q: a command was greeted: %q", script, out)
+		}
+	}
+	g := c.guest() // which does not come from the agent
+	g.greet(600)
+	g.ping("12345678")
+}

@@ -24,7 +24,7 @@ var setUp = sync.OnceFunc(func() {
 		must(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
 		must(syscall.Mount("proc", "/proc", "proc", 0, ""))
 	}
-	must(Protect())
+	must(Protect(capSysPtrace, capAuditWrite))
 	StartReaper()
 })
 

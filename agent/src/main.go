@@ -48,8 +48,9 @@ func runCommandLine(args []string) error {
 	case "serve":
 		return serve(o)
 	case "connect":
-		// What goes through this process is as worth protecting as what goes through the agent.
-		if err := Protect(); err != nil {
+		// What goes through this process is as worth protecting as what goes through the agent. It keeps the
+		// capability that commands lack: the kernel lets none of them look into a process that has more than they.
+		if err := Protect(capSysPtrace); err != nil {
 			return err
 		}
 		return connect(o.socket, o.wait)
@@ -114,15 +115,19 @@ func meet(o options, signals <-chan os.Signal) (socket, in, out *os.File, err er
 }
 
 // serve serves until the owner's stream ends, and the time that the agent was to linger then, or until a signal
-// comes; and then leaves nothing behind.
+// comes (process 1 heeds none); and then leaves nothing behind.
 func serve(o options) error {
-	if err := Protect(); err != nil {
+	if err := Protect(capSysPtrace, capAuditWrite); err != nil {
 		return err
 	}
 	StartReaper()
 	syscall.Umask(0) // modes are what the client says; commands have an umask of their own
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if os.Getpid() == 1 {
+		ignoreFatalSignals()
+	} else {
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	}
 	socket, in, out, err := meet(o, signals)
 	if socket != nil {
 		defer os.Remove(o.socket)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -15,6 +16,7 @@ import (
 type Program struct {
 	Pid                   int
 	Stdin, Stdout, Stderr *os.File
+	GivenUp               bool // it was killed while it started: Waiting said so
 
 	tty        bool
 	launch     *launch  // for the shim, which reads it until it is gone
@@ -69,7 +71,7 @@ func StartProgram(spec *Spec) (*Program, *Failure) {
 		}
 		return nil, &Failure{Code: "start", Message: err.Error(), Errno: int(errnoOf(err))}
 	}
-	first, ok := p.readRecord()
+	first, ok := p.firstRecord(spec.Waiting)
 	started := ok && first.kind == recordStarted
 	if started {
 		p.Pid = int(first.pid)
@@ -226,9 +228,50 @@ func highestFd() int {
 
 // readRecord is not ok when the shim ended without another word.
 func (p *Program) readRecord() (record, bool) {
-	var r record
-	_, err := io.ReadFull(p.status, unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)))
+	r, err := p.read()
 	return r, err == nil
+}
+
+func (p *Program) read() (r record, err error) {
+	_, err = io.ReadFull(p.status, unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)))
+	return r, err
+}
+
+// startPatience is how long a start may take before it is looked after.
+const startPatience = 50 * time.Millisecond
+
+// firstRecord waits until the command runs or could not be run. Between its change of user and its exec another process
+// of that user can stop it, and the shim waits with it: it is made to go on, or killed when it is given up.
+func (p *Program) firstRecord(waiting func() bool) (record, bool) {
+	for {
+		p.status.SetReadDeadline(time.Now().Add(startPatience))
+		first, err := p.read()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			p.status.SetReadDeadline(time.Time{})
+			return first, err == nil
+		}
+		if !p.GivenUp && waiting != nil && waiting() {
+			p.GivenUp = true
+			go p.KillTree()
+		}
+		if !p.GivenUp {
+			p.resume()
+		}
+	}
+}
+
+// resume lets a command go on that was stopped before its exec.
+func (p *Program) resume() {
+	registry.Lock()
+	defer registry.Unlock()
+	if p.shim == 0 {
+		return
+	}
+	var s scan
+	s.begin()
+	for _, child := range s.children(p.shim) {
+		_ = syscall.Kill(child, syscall.SIGCONT)
+	}
 }
 
 // watch waits for the end of the command and for that of its shim.

@@ -311,3 +311,32 @@ func TestWithoutCloseRange(t *testing.T) {
 		t.Errorf("the shim holds %v, %v", fds, err)
 	}
 }
+
+func TestStartsThatTheirUserStops(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	needRoot(t)
+	ann := &UserSpec{Uid: 4001, Gid: 4002}
+	stopper := shell("while :; do kill -s STOP -- -1; done")
+	stopper.User = ann
+	start(t, stopper)
+	var all sync.WaitGroup
+	ended := make(chan struct{})
+	for range 30 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			end := time.Now().Add(time.Second)
+			p, fail := StartProgram(&Spec{Argv: []string{"/bin/true"}, User: ann,
+				Waiting: func() bool { return time.Now().After(end) }})
+			if fail == nil {
+				p.KillTree()
+				p.closeFiles()
+			}
+		}()
+	}
+	go func() { all.Wait(); close(ended) }()
+	await(t, "starts", ended)
+	says(t, shell("true"))
+}

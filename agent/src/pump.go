@@ -49,7 +49,9 @@ func (p *pump) run() {
 		}
 	}
 	p.cmd.pumped()
+	// Until the last writer is gone, who may be of another command: a shell session's shell opens the pipe by /proc.
 	io.Copy(io.Discard, p.file)
+	p.file.Close()
 }
 
 // store reads one piece of output into the ring, which takes everything.

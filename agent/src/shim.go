@@ -89,7 +89,7 @@ func spawnShim(l *launch) uintptr {
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetMask,
 		uintptr(unsafe.Pointer(&l.everySignal)), uintptr(unsafe.Pointer(&l.oldSignals)), sigSetSize, 0, 0)
 	now(&l.record.started) // before, for a short command is over when clone returns
-	pid := clone(syscall.CLONE_VM|uintptr(syscall.SIGCHLD), stackTop(&l.shimStack), l, 0)
+	pid := clone(sharedMemory|uintptr(syscall.SIGCHLD), stackTop(&l.shimStack), l, 0)
 	if -int(pid) == int(syscall.EINVAL) {
 		// qemu's emulation of a single program, by which engines run images of
 		// another architecture, knows threads and copies only.

@@ -17,7 +17,8 @@ type Spec struct {
 	TTY      *TTYSpec
 	Merge    bool // stderr goes where stdout goes
 	Umask    int
-	Rlimits  map[string][2]int64 // soft, hard; -1 is unlimited
+	Rlimits  map[string][2]int64  // soft, hard; -1 is unlimited
+	Waiting  func() (giveUp bool) // nil, or asked again and again while the start takes long
 }
 
 // UserSpec names a user, by name when Name is not empty.

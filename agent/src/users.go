@@ -151,31 +151,69 @@ func setThread(id *Identity) bool {
 	return ok
 }
 
-// makeFolders makes what is missing of a path, owned by the user. The user makes
-// it where the user may; only elsewhere the agent does and gives it away: there
-// the user cannot put another thing in its place meanwhile.
+// makeFolders makes what is missing of a path, owned by the user. The user makes it where the user may; only elsewhere
+// the agent does and gives it away.
 func makeFolders(path string, id *Identity) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
 	path = filepath.Clean("/" + path)
-	for i := 1; i <= len(path); i++ {
-		if i < len(path) && path[i] != '/' {
-			continue
-		}
-		part := path[:i]
-		if _, err := os.Stat(part); err == nil {
-			continue
-		}
-		err := AsUser(id, func() error { return os.Mkdir(part, 0o755) })
-		if errors.Is(err, os.ErrPermission) && needsSwitch(id) {
-			if err = os.Mkdir(part, 0o755); err == nil {
-				err = os.Lchown(part, int(id.Uid), int(id.Gid))
-			}
-		}
-		if err != nil && !errors.Is(err, os.ErrExist) {
+	if needsSwitch(id) {
+		if err := giveFolder(path, id); err != nil {
 			return err
 		}
 	}
+	return AsUser(id, func() error { return os.MkdirAll(path, 0o755) })
+}
+
+// giveFolder makes the first missing folder of a path if all before it are such that only root can change them: nobody
+// can lead the agent to another place then. The user may make the rest, which is below it.
+func giveFolder(path string, id *Identity) error {
+	const flags = syscall.O_RDONLY | syscall.O_DIRECTORY | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
+	at, err := syscall.Open("/", flags, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { syscall.Close(at) }()
+	for _, name := range strings.Split(path[1:], "/") {
+		if !onlyRootChanges(at) {
+			return nil
+		}
+		next, err := syscall.Openat(at, name, flags, 0)
+		if err == syscall.ENOENT {
+			return giveOne(at, name, flags, id)
+		}
+		if err != nil { // a link, or no folder: the user is told later
+			return nil
+		}
+		syscall.Close(at)
+		at = next
+	}
 	return nil
+}
+
+func giveOne(at int, name string, flags int, id *Identity) error {
+	err := AsUser(id, func() error { return syscall.Mkdirat(at, name, 0o755) })
+	if err == syscall.EACCES || err == syscall.EPERM {
+		if err = syscall.Mkdirat(at, name, 0o755); err == nil {
+			var made int
+			if made, err = syscall.Openat(at, name, flags, 0); err == nil {
+				defer syscall.Close(made)
+				err = syscall.Fchown(made, int(id.Uid), int(id.Gid))
+			}
+		}
+	}
+	if err == syscall.EEXIST { // made meanwhile
+		return nil
+	}
+	return err
+}
+
+// onlyRootChanges tells whether nobody but root and the agent can change or replace what lies in a folder.
+func onlyRootChanges(folder int) bool {
+	var stat syscall.Stat_t
+	if syscall.Fstat(folder, &stat) != nil || stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
+		return false
+	}
+	return stat.Mode&0o022 == 0 || stat.Mode&syscall.S_ISVTX != 0
 }

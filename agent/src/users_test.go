@@ -139,3 +139,29 @@ func TestAsUser(t *testing.T) {
 		t.Errorf("%s", status)
 	}
 }
+
+func TestFoldersAreNotGivenBehindALink(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	needRoot(t)
+	dir := t.TempDir()
+	must(os.Chmod(filepath.Dir(dir), 0o755))
+	must(os.Chmod(dir, 0o755))
+	must(os.Mkdir(dir+"/roots", 0o755))
+	must(os.Mkdir(dir+"/open", 0o777))
+	must(os.Chmod(dir+"/open", 0o777))
+	must(os.Mkdir(dir+"/open/inside", 0o755))
+	must(os.Symlink(dir+"/roots", dir+"/open/a"))
+	must(os.Symlink(dir+"/open", dir+"/link"))
+	ann := &UserSpec{Uid: 4001, Gid: 4002}
+	for _, path := range []string{"/open/a/mine", "/open/inside/mine", "/link/a/mine"} {
+		spec := &Spec{Argv: []string{"/bin/true"}, User: ann, Cwd: dir + path, MakeCwd: true}
+		expectCode(t, spec, "cwd", syscall.EACCES)
+		if _, err := os.Stat(dir + path); err == nil {
+			t.Error(path)
+		}
+	}
+	says(t, &Spec{Argv: []string{"/bin/touch", "x"}, User: ann, Cwd: dir + "/link/hers/too", MakeCwd: true})
+	says(t, &Spec{Argv: []string{"/bin/touch", "x"}, User: ann, Cwd: dir + "/roots/hers/too", MakeCwd: true})
+}

@@ -136,7 +136,8 @@ class BackgroundCommand:
     Attributes:
         id: names it in this sandbox.
         command: program and arguments, cut; hostile, but without control characters.
-        pid: its process id inside the sandbox, None when the runtime cannot say.
+        pid: its process id inside the sandbox, None until it has started and when the runtime
+            cannot say.
         exit: how it ended; None while it runs.
         stdout_kept: offsets in its stdout: of the first byte that can still be read, and how many
             bytes it has printed so far.

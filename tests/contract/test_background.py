@@ -110,6 +110,11 @@ def test_the_list_says_what_runs_and_what_has_ended(shared):
     running = shared.start(["sleep", "1000"], background=True)
     ended = shared.start("printf 12345; exit 3", background=True, output=OutputMode.DISCARD)
     assert ended.wait(PATIENCE).exit_code == 3
+    assert listed(shared, running.background_id).running  # at once
+    end = time.monotonic() + PATIENCE
+    while running.pid is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
     one = listed(shared, running.background_id)
     assert (one.running, one.command, one.pid) == (True, "sleep 1000", running.pid)
     two = listed(shared, ended.background_id)

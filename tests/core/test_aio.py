@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 
 import attrs
@@ -203,6 +204,92 @@ def test_a_create_that_returns_after_its_loop_was_closed_is_torn_down():
     runtime.go_on.set()
     until(lambda: runtime.torn_down)
     assert not runtime.alive
+
+
+@attrs.define(eq=False)
+class SlowCalls(FakeRuntime):
+    """Each of these hooks waits; what began is written down."""
+
+    begun: list[str] = attrs.field(factory=list)
+    go_on: threading.Event = attrs.field(factory=threading.Event)
+    error: Exception | None = None
+
+    @hookimpl
+    def openrt_connect(self, id):
+        self._wait("connect")
+        return SandboxHandle(runtime="fake", id=id)
+
+    @hookimpl
+    def openrt_disconnect(self):
+        self.log.append("disconnect")
+        return True
+
+    @hookimpl
+    def openrt_write_file(self, path, data):
+        self._wait(path)
+        return len(data)
+
+    def _wait(self, what):
+        self.begun.append(what)
+        assert self.go_on.wait(60)
+        if self.error is not None:
+            raise self.error
+
+
+async def cancelled(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_connect_that_returns_after_it_was_cancelled_is_let_go():
+    async def main():
+        runtime = SlowCalls()
+        task = asyncio.create_task(AsyncSandbox.connect("box", manager=manage(runtime)))
+        await soon(lambda: runtime.begun)
+        await cancelled(task)
+        runtime.go_on.set()
+        await soon(lambda: runtime.log)
+        assert runtime.log == ["disconnect"]
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_cancelled_before_it_begins_does_not_begin():
+    async def main():
+        runtime = SlowCalls()
+        async with await create(runtime) as sandbox:
+            # One more than there are threads.
+            busy = [asyncio.create_task(sandbox.files.write(f"/{n}", b"x")) for n in range(32)]
+            await soon(lambda: len(runtime.begun) == 32)
+            last = asyncio.create_task(sandbox.files.write("/last", b"x"))
+            await asyncio.sleep(0)  # it is queued now
+            await cancelled(last)
+            runtime.go_on.set()
+            await asyncio.gather(*busy)
+            await sandbox.files.write("/after", b"x")
+            assert "/last" not in runtime.begun
+
+    asyncio.run(main())
+
+
+def test_nobody_complains_of_the_error_of_a_call_that_was_cancelled():
+    complaints: list[object] = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, c: complaints.append(c))
+        runtime = SlowCalls(error=ValueError("late"))
+        async with await create(runtime) as sandbox:
+            task = asyncio.create_task(sandbox.files.write("/x", b"x"))
+            await soon(lambda: runtime.begun)
+            await cancelled(task)
+            runtime.go_on.set()
+        del task
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert complaints == []
 
 
 def test_a_cancelled_exec_kills_the_command():

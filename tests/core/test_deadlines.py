@@ -50,6 +50,18 @@ def test_a_call_that_fails_is_logged_and_does_not_stop_the_others(caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_no_call_ends_the_thread(error, caplog):
+    def fail():
+        raise error
+
+    clock, called = Clock(), threading.Event()
+    clock.after(0.01, fail)
+    clock.after(0.05, called.set)
+    assert called.wait(60)
+    assert type(error).__name__ in caplog.text
+
+
 def test_cancelled_deadlines_take_no_memory():
     clock = Clock()
     for _ in range(10_000):

@@ -6,11 +6,13 @@ import errno
 import os
 import shutil
 import stat
+import threading
 
 import attrs
 import pytest
 from support.fake_runtime import SPEC, FakeRuntime, manage
 from support.host_runtime import HostRuntime
+from support.polling import until
 
 from openrt_core import Sandbox, exec_files
 from openrt_core.errors import (
@@ -27,6 +29,7 @@ from openrt_core.errors import (
 from openrt_core.models import Entry, Exit
 from openrt_core.plugin import hookimpl
 from openrt_core.process import STDERR, STDOUT
+from openrt_core.streams import STREAM_WINDOW
 
 ODD_NAMES = [
     "plain",
@@ -391,10 +394,59 @@ def scripted(stdout=b"", stderr=b"", code=0):
     return Sandbox.create(manager=manage(FakeRuntime(script=script)), spec=SPEC)
 
 
-@pytest.mark.parametrize("answer", [b"nonsense", b"81a4 1 2 3 4/./a", b"\0\0", b"z 1 2 3 4/./a/\n"])
+HOSTILE = [
+    b"nonsense",
+    b"81a4 1 2 3 4/./a",
+    b"\0\0",
+    b"z 1 2 3 4/./a/\n",
+    b"81a4 5 " + b"9" * 400 + b" 0 0/./n/\n",
+    b"81a4 -5 5 0 0/./n/\n",
+    b"-1 5 5 0 0/./n/\n",
+    b"f" * 60 + b" 1 1 1 1/./n/\n",
+    b"81a4 5 5 -1 0/./n/\n",
+    b"81a4 5 5 0 4294967296/./n/\n",
+    b"81a4 5 5 0 0/./../\n",
+    b"81a4 5 5 0 0/././\n",
+    b"81a4 5 5 0 0/.//\n",
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
 def test_a_hostile_listing_is_a_transport_error(answer):
     with scripted(answer) as sandbox, pytest.raises(TransportError):
         sandbox.files.list()
+
+
+def test_a_complaint_that_comes_in_pieces_is_understood_whole():
+    def script(process):
+        for piece in (b"cat: /nope", b": No such file", b" or directory\n"):
+            process.feed(STDERR, piece)
+        process.exited(Exit(code=1))
+
+    with (
+        Sandbox.create(manager=manage(FakeRuntime(script=script)), spec=SPEC) as sandbox,
+        pytest.raises(FileMissingError),
+    ):
+        sandbox.files.read("/nope")
+
+
+def test_a_flood_of_complaints_is_taken_while_a_file_is_read():
+    def flood(process):
+        try:
+            for _ in range(3):
+                process._controls.credits.clear()
+                process.feed(STDERR, b"x" * STREAM_WINDOW)
+                # As a runtime with flow control: nothing more is sent until that was read.
+                until(lambda: (STDERR, STREAM_WINDOW) in process._controls.credits)
+            process.feed(STDOUT, b"content")
+        finally:
+            process.exited(Exit(code=0))
+
+    def script(process):
+        threading.Thread(target=flood, args=(process,), daemon=True).start()
+
+    with Sandbox.create(manager=manage(FakeRuntime(script=script)), spec=SPEC) as sandbox:
+        assert sandbox.files.read("/f") == b"content"
 
 
 def test_what_a_failing_tool_says_is_not_shown_raw():

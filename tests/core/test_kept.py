@@ -64,6 +64,65 @@ def test_the_connection_goes_with_the_last_of_those_who_share_it():
     assert runtime.log[-1] == "disconnect"
 
 
+class RefusesConnect:
+    """Fails after the hook of the runtime."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @hookimpl(wrapper=True)
+    def openrt_connect(self):
+        yield
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [PermissionError("policy"), KeyboardInterrupt()])
+def test_a_connection_that_nobody_gets_is_let_go(error):
+    runtime = Letting()
+    with pytest.raises(type(error)) as caught:
+        Sandbox.connect("box", manager=manage(runtime, w=RefusesConnect(error)))
+    assert caught.value is error
+    assert runtime.log == ["disconnect"]
+
+
+def test_a_connection_that_others_use_stays_when_one_more_fails():
+    runtime = Letting()
+    manager = manage(runtime, w=RefusesConnect(PermissionError("policy")))
+    with Sandbox.create(manager=manager, spec=SPEC):
+        with pytest.raises(PermissionError):
+            Sandbox.connect("box", manager=manager)
+        assert "disconnect" not in runtime.log
+
+
+class Decides:
+    """Whether sandboxes are kept is its own to say."""
+
+    def __init__(self, keep):
+        self.keep = keep
+
+    @hookimpl(wrapper=True)
+    def openrt_prepare(self):
+        return attrs.evolve((yield), keep=self.keep)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_closing_goes_by_what_a_wrapper_made_of_keep(keep):
+    asked = attrs.evolve(SPEC, keep=not keep)
+    runtime = Letting()
+    with Sandbox.create(manager=manage(runtime, w=Decides(keep)), spec=asked) as sandbox:
+        assert sandbox.keep is keep
+    assert runtime.alive == ({"box"} if keep else set())
+
+    async def use():
+        manager = manage(runtime, w=Decides(keep))
+        async with await AsyncSandbox.create(manager=manager, spec=asked) as sandbox:
+            assert sandbox.keep is keep
+
+    runtime.alive.clear()
+    asyncio.run(use())
+    assert runtime.alive == ({"box"} if keep else set())
+
+
 def test_a_runtime_without_the_hook_keeps_its_connection():
     runtime = FakeRuntime()
     sandbox = Sandbox.create(manager=manage(runtime), spec=KEPT)

@@ -22,8 +22,8 @@ from support.fake_wrappers import (
 )
 from support.polling import until
 
-from openrt_core import hookspecs, kept_specs, life_specs
-from openrt_core.errors import PluginError, ProvisionError, UnsupportedError
+from openrt_core import exits, hookspecs, kept_specs, life_specs
+from openrt_core.errors import ID_TAKEN, PluginError, ProvisionError, SettingError, UnsupportedError
 from openrt_core.hook_calls import RESULTS
 from openrt_core.models import (
     Command,
@@ -355,7 +355,8 @@ def test_a_field_whose_feature_the_runtime_names_goes_through(feature):
 def test_a_mount_of_a_folder_needs_bind_or_copy(mode):
     mounted = spec(mounts=[Mount("/a", "/b", mode)])
     for feature in ("bind", "copy"):
-        manage(FakeRuntime(features=frozenset({feature}))).create(mounted)
+        manager = manage(FakeRuntime(features=frozenset({feature})))
+        manager.teardown(manager.create(mounted))
     runtime = FakeRuntime(features=frozenset(FEATURES) - {"bind", "copy"})
     with pytest.raises(UnsupportedError, match="bind or copy"):
         manage(runtime).create(mounted)
@@ -432,6 +433,56 @@ def test_after_any_exception_of_provision_the_bare_teardown_is_called_with_that_
     assert caught.value is error
     assert runtime.torn_down == [SandboxHandle(runtime="fake", id="box")]
     assert not runtime.alive
+
+
+def test_an_id_that_is_open_in_this_process_is_refused_and_what_has_it_is_left_alone():
+    runtime = FakeRuntime()
+    manager = manage(runtime)
+    handle = manager.create(SPEC)
+    for other in (manager, manage(runtime)):
+        with pytest.raises(SettingError, match="box") as caught:
+            other.create(SPEC)
+        assert "new_id" in caught.value.hint
+    assert (runtime.log, runtime.alive) == (["provision"], {"box"})
+    assert exits.holds("fake", "box")
+    manager.teardown(handle)
+    manager.create(SPEC)
+    assert runtime.alive == {"box"}
+
+
+class Taken(FakeRuntime):
+    @hookimpl
+    def openrt_provision(self, spec):
+        raise ProvisionError("somebody has it", code=ID_TAKEN)
+
+
+class Rewords:
+    @hookimpl(wrapper=True)
+    def openrt_provision(self):
+        try:
+            return (yield)
+        except ProvisionError:
+            raise Denied("no") from None
+
+
+@pytest.mark.parametrize("wrappers", [{}, {"w": Rewords()}])
+def test_what_has_the_id_at_the_back_end_is_not_cleaned_up(wrappers):
+    runtime = Taken(alive={"box"})
+    with pytest.raises((ProvisionError, Denied)):
+        manage(runtime, **wrappers).create(SPEC)
+    assert (runtime.torn_down, runtime.alive) == ([], {"box"})
+    assert not exits.holds("fake", "box")
+
+
+def test_a_second_attempt_after_a_taken_id_is_cleaned_up():
+    runtime = Fails()
+    runtime.error = ProvisionError("no room")
+    try:
+        manage(Taken()).create(SPEC)
+    except ProvisionError:
+        with pytest.raises(ProvisionError, match="no room"):
+            manage(runtime).create(spec(id="other"))
+    assert [h.id for h in runtime.torn_down] == ["other"]
 
 
 class MountFails(FakeRuntime):

@@ -176,6 +176,66 @@ def test_a_callback_that_fails_is_logged_and_stops_nobody(caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()]
+)
+def test_a_callback_cannot_end_the_thread_that_it_is_called_in(error, caplog):
+    def fail(_):
+        raise error
+
+    process = make()
+    called: list[object] = []
+    process.add_done_callback(fail)
+    process.add_done_callback(called.append)
+
+    def read():
+        process.exited(Exit(code=0))
+        called.append("the thread goes on")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join(60)
+    assert called == [process, "the thread goes on"]
+    assert type(error).__name__ in caplog.text
+
+
+def test_a_ctrl_c_in_a_callback_reaches_the_main_thread():
+    def fail(_):
+        raise KeyboardInterrupt
+
+    process = make()
+    process.add_done_callback(fail)
+    with pytest.raises(KeyboardInterrupt):
+        process.exited(Exit(code=0))
+    assert process.wait(60).ok
+
+
+def test_a_callback_may_wait_for_what_has_ended():
+    process = make()
+    got: list[object] = []
+    process.add_done_callback(lambda done: got.extend((done.wait().exit_code, done.join(1))))
+    thread = threading.Thread(target=lambda: process.exited(Exit(code=4)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert got == [4, True]
+    assert process.wait(60).exit_code == 4
+
+
+def test_awaiting_with_a_limit_again_and_again_leaves_nothing_behind():
+    process = make()
+
+    async def wait():
+        await process
+
+    async def main():
+        for _ in range(3):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(wait(), 0.01)
+        assert process._callbacks == []
+
+    asyncio.run(main())
+
+
 def test_streamed_output_is_read_and_credited():
     process, controls = attached(output=OutputMode.STREAM)
     assert process.window == STREAM_WINDOW

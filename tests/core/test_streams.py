@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import typing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.polling import until
 
 from openrt_core.errors import TransportError
-from openrt_core.streams import InputWriter, OutputReader
+from openrt_core.streams import InputWriter, OutputReader, read_both
 
 
 def reader_of(*chunks, error=None, end=True):
@@ -176,3 +178,48 @@ def test_an_interrupted_writer_leaves_the_way_open_for_the_next():
     writer.write(b"b")
     writer.close()
     assert sent == [b"a", b"b", "end"]
+
+
+def test_what_was_taken_is_written_also_when_the_command_ends_at_once():
+    async def later():
+        await ends_at_once().write_async(b"quit")
+
+    def ends_at_once():
+        writer = InputWriter(lambda data: writer.abandon(), lambda: None)
+        writer.add_credit(100)
+        return writer
+
+    ends_at_once().write(b"quit")
+    asyncio.run(later())
+
+
+def test_a_writer_whose_data_another_thread_was_sending_when_it_was_interrupted_is_let_go():
+    def send(data):
+        raise KeyboardInterrupt
+
+    writer = InputWriter(send, lambda: None)
+    failed = threading.Event()
+
+    def write():
+        with contextlib.suppress(BrokenPipeError):
+            writer.write(b"other")
+        failed.set()
+
+    threading.Thread(target=write, daemon=True).start()
+    until(lambda: writer._queue)
+    with pytest.raises(KeyboardInterrupt):
+        writer.add_credit(100)
+    assert failed.wait(60)
+
+
+def test_two_streams_are_read_as_they_come():
+    (one, _), (other, _) = reader_of(end=False), reader_of(end=False)
+    both = read_both(one, other)
+    for reader, data in ((other, b"x"), (one, b"a"), (other, b"y")):
+        threading.Timer(0.01, reader.feed, (data,)).start()
+        assert next(both) == (reader, data)
+    other.end(None)
+    one.feed(b"b")
+    assert next(both) == (one, b"b")
+    threading.Timer(0.01, one.end, (None,)).start()
+    assert list(both) == []

@@ -19,7 +19,7 @@ from openrt_core.errors import (
     UnsupportedError,
 )
 from openrt_core.manager import Manager
-from openrt_core.models import SandboxHandle
+from openrt_core.models import SandboxHandle, SandboxSpec
 
 
 def container(engine, sandbox):
@@ -158,3 +158,15 @@ def test_what_is_not_offered_is_refused_before_anything_is_made(runtime, engine)
     with pytest.raises(ProvisionError):
         runtime.create(network=f"openrt-no-such-{mark}", labels={"mark": mark})
     assert not engine.api.containers(all=True, filters={"label": f"mark={mark}"})
+
+
+def test_an_id_that_is_taken_is_refused_and_what_has_it_lives_on(runtime):
+    # Kept: of others the core knows by itself, in one process.
+    with runtime.create(keep=True) as first:
+        try:
+            with pytest.raises(ProvisionError) as caught:
+                Sandbox.create(runtime.name, spec=SandboxSpec(id=first.id, image=runtime.image))
+            assert caught.value.code == "provision.id_taken"
+            assert first.exec("echo alive").stdout == b"alive\n"
+        finally:
+            first.kill()

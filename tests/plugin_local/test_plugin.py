@@ -7,7 +7,9 @@ import pathlib
 
 import pytest
 
-from openrt_core.errors import SandboxGoneError, UnsupportedError, VolumeError
+from openrt_core import Sandbox
+from openrt_core.errors import ProvisionError, SandboxGoneError, UnsupportedError, VolumeError
+from openrt_core.models import SandboxSpec
 
 
 @pytest.fixture
@@ -112,3 +114,15 @@ def test_a_state_folder_with_a_long_path_works(runtime, tmp_path, monkeypatch):
 def test_images_are_refused(runtime):
     with pytest.raises(UnsupportedError, match="image"):
         runtime.create(image="debian")
+
+
+def test_an_id_that_is_taken_is_refused_and_what_has_it_lives_on(runtime):
+    # Kept: of others the core knows by itself, in one process.
+    with runtime.create(keep=True) as first:
+        try:
+            with pytest.raises(ProvisionError) as caught:
+                Sandbox.create(runtime.name, spec=SandboxSpec(id=first.id))
+            assert caught.value.code == "provision.id_taken"
+            assert first.exec("echo alive").stdout == b"alive\n"
+        finally:
+            first.kill()

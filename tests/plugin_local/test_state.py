@@ -53,3 +53,36 @@ def test_what_somebody_is_making_is_not_swept(tmp_path):
 
 def test_where_nothing_was_made_there_is_nothing_to_sweep(tmp_path):
     sweep(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\0",
+        "{",
+        "[]",
+        '{"pid": "1", "started": "x", "workdir": "/", "user": null}',
+        '{"pid": 1, "started": 1, "workdir": "/", "user": null}',
+        '{"pid": -1, "started": "x", "workdir": "/", "user": null}',
+        '{"pid": 1, "started": "x"}',
+    ],
+)
+def test_a_record_that_is_none_is_swept_and_harms_nobody(tmp_path, text):
+    left = made_by_another_process(tmp_path, "left")
+    (left.folder / "sandbox.json").write_text(text)
+    assert left.read() == {}
+    assert not left.alive()
+    left.end()
+    sweep(tmp_path)
+    assert not left.exists()
+
+
+def test_sandboxes_are_made_beside_a_record_that_is_none(runtime, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    state = tmp_path / "openrt" / "local"
+    left = made_by_another_process(state, "a" * 32)
+    (left.folder / "sandbox.json").write_text("")
+    with runtime.create() as sandbox:
+        assert sandbox.exec("echo hi").stdout == b"hi\n"
+    assert not left.exists()

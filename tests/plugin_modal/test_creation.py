@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from openrt_core.errors import SettingError
@@ -52,13 +56,37 @@ def test_what_modal_cannot_do_is_refused(field, word):
         creation.check(SandboxSpec(**field))
 
 
-def test_an_agent_that_lost_its_executable_bit_is_copied(tmp_path, monkeypatch):
-    installed = tmp_path / "installed"
-    installed.write_bytes(b"program")
-    installed.chmod(0o644)
-    monkeypatch.setattr(creation, "agent_path", lambda arch: installed)
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An agent that lost its executable bit."""
+    path = tmp_path / "installed"
+    path.write_bytes(b"program")
+    path.chmod(0o644)
+    monkeypatch.setattr(creation, "agent_path", lambda arch: path)
+    return path
+
+
+def test_an_agent_that_lost_its_executable_bit_is_copied(tmp_path, installed):
     copy = creation.executable_agent(tmp_path / "state")
     assert copy.read_bytes() == b"program"
     assert copy.stat().st_mode & 0o777 == 0o755
     installed.chmod(0o755)
     assert creation.executable_agent(tmp_path / "state") == installed
+
+
+def test_threads_that_copy_it_at_the_same_time_do_not_disturb_each_other(
+    tmp_path, installed, monkeypatch
+):
+    copyfile, both = shutil.copyfile, threading.Barrier(2)
+
+    def copied(source, target):
+        copyfile(source, target)
+        both.wait(60)
+
+    monkeypatch.setattr(shutil, "copyfile", copied)
+    state = tmp_path / "state"
+    with ThreadPoolExecutor(2) as threads:
+        copies = list(threads.map(creation.executable_agent, [state, state]))
+    assert copies == [state / "openrt-agent"] * 2
+    assert copies[0].read_bytes() == b"program"
+    assert list(state.iterdir()) == [copies[0]]

@@ -3,6 +3,7 @@ trouble."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from openrt_core.errors import (
     VolumeError,
 )
 from openrt_core.models import Mount, SandboxHandle, SandboxSpec
+from openrt_core.plugin import RuntimeContext
 
 IMAGE = "openrt-test/busybox"
 
@@ -175,7 +177,7 @@ class TestEnds:
     def test_a_killed_agent_takes_the_sandbox_along(self, runtime, eventually):
         with runtime.create() as sandbox:
             with pytest.raises((SandboxGoneError, TransportError)):
-                sandbox.exec("kill -9 $(pidof openrt-agent)", user=0)
+                sandbox.exec(KILL_AGENT, env={"TAG": sandbox.id}, user=0, timeout=120)
             eventually(lambda: native(sandbox) not in runtime.control.live(), "it ends")
 
     def test_closing_leaves_nothing(self, runtime):
@@ -220,17 +222,58 @@ class TestEnds:
         assert "left behind" not in done.stderr
         assert set(runtime.control.live()) <= before
 
-    def test_the_exit_of_a_forked_child_ends_nothing(self, runtime, python):
-        done, answer = python(FORK)
+    @pytest.mark.parametrize(
+        "use",
+        ["", "assert sandbox.status().state == 'running'", "made = Sandbox.create('modal')"],
+        ids=["unused", "used", "one of its own"],
+    )
+    def test_the_exit_of_a_forked_child_ends_nothing_of_its_parent(self, runtime, python, use):
+        before = set(runtime.control.live())
+        done, answer = python(FORK, use, SANDBOX_RUNTIME_CONTAINER_IMAGE=IMAGE)
         assert answer == [0, "still here\n"], done.stderr
+        assert set(runtime.control.live()) <= before
 
+    def test_at_the_exit_an_interrupted_end_leaves_the_others_to_be_ended(
+        self, runtime, tmp_path, caplog
+    ):
+        from openrt_modal.plugin import ModalRuntime
+
+        class Interrupted(ModalRuntime):
+            def openrt_teardown(self, handle):
+                tried.append(handle.id)
+                if len(tried) < 3:
+                    raise (SystemExit, ValueError)[len(tried) - 1]
+                return True
+
+        tried: list[str] = []
+        modal = Interrupted(RuntimeContext(name="modal", emit=print, state_folder=tmp_path))
+        modal._mine = {"a" * 32, "b" * 32, "c" * 32}
+        modal._end_all()
+        assert set(tried) == modal._mine
+        left = [record.getMessage() for record in caplog.records if record.name == "openrt"]
+        assert [id in line for id, line in zip(tried[:2], left, strict=True)] == [True, True]
+
+
+KILL_AGENT = """
+# Its shims are killed with it, and this shell with its own shim; so that one is left out, and who
+# is left is killed until there is nobody to do it.
+while :; do
+    for process in /proc/[0-9]*; do
+        read -r name <$process/comm || continue
+        [ "$name" = openrt-agent ] || continue
+        [ "$process" != "/proc/$PPID" ] || continue
+        if grep -q "$TAG" $process/cmdline; then kill -9 ${process#/proc/}; fi
+    done
+done 2>/dev/null
+"""
 
 FORK = """
 import json, os, sys
 from openrt_core import Sandbox
-sandbox = Sandbox.create("modal", image="openrt-test/busybox")
+sandbox = Sandbox.create("modal")
 child = os.fork()
 if child == 0:
+    exec(sys.argv[1])
     sys.exit(0)
 status = os.waitpid(child, 0)[1]
 print(json.dumps([status, sandbox.exec("echo still here").text]))
@@ -238,12 +281,12 @@ sandbox.close()
 """
 
 KILLED = """
-import functools, os, signal
-from openrt_agent.client import AgentClient
+import os, signal
+from openrt_agent import AgentRuntime
 from openrt_core import Sandbox
 from openrt_modal import creation
 from openrt_modal.stream import ExecStream
-AgentClient.open = functools.partial(AgentClient.open, lease=5.0)
+AgentRuntime.lease = 5.0
 creation.OWNER_WAIT = 5
 if os.environ.get("BEFORE_JOINING"):
     def die(*_):
@@ -274,6 +317,30 @@ class TestKilledClients:
 
 
 class TestTrouble:
+    def test_a_missing_environment_is_told(self, runtime, monkeypatch):
+        import modal
+
+        from openrt_modal.sdk import Sdk
+
+        async def nowhere(self):
+            raise modal.exception.NotFoundError("Environment 'staging' not found")
+
+        monkeypatch.setattr(Sdk, "app", nowhere)
+        for call in (runtime.create, lambda: Sandbox.list(runtime=runtime.name)):
+            with pytest.raises(ProvisionError, match="staging") as caught:
+                call()
+            assert "MODAL_ENVIRONMENT" in caught.value.hint
+
+    def test_a_start_that_hangs_in_joining_is_a_start_timeout(self, runtime, monkeypatch):
+        from openrt_modal.stream import ExecStream
+
+        async def hang(*_):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(ExecStream, "open", hang)
+        with pytest.raises(StartTimeoutError):
+            runtime.create(start_timeout=3.0)
+
     def test_a_stalled_stream_ends_in_an_error_within_the_limit(self, runtime):
         with runtime.create() as sandbox:
             runtime.control.stall(native(sandbox))

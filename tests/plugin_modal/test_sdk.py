@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import subprocess
 import sys
 import threading
@@ -44,6 +45,16 @@ def test_errors_become_ours(error, expected, retryable):
     assert "Could not try it" in str(caught.value)
 
 
+def test_what_a_sandbox_is_made_of_is_not_a_sandbox_that_is_gone():
+    with (
+        pytest.raises(errors.ProvisionError) as caught,
+        translated("create the sandbox", exists=False),
+    ):
+        raise theirs.NotFoundError("Environment 'staging' not found")
+    assert "staging" in str(caught.value)
+    assert "MODAL_ENVIRONMENT" in caught.value.hint
+
+
 def test_other_errors_stay_what_they_are():
     with pytest.raises(ZeroDivisionError), translated("try it"):
         _ = 1 // 0
@@ -66,6 +77,23 @@ def test_a_call_that_hangs_ends_and_is_cancelled():
     assert cancelled.wait(60)
 
 
+def test_first_calls_at_the_same_time_share_one_client(runtime, monkeypatch):
+    sdk = Sdk(Settings(api_token_id="ak-test", api_token_secret="as-test"), lambda: None)
+    register, registered = atexit.register, []
+
+    def noting(function, *args, **kwargs):
+        registered.append(function)
+        return register(function, *args, **kwargs)
+
+    monkeypatch.setattr(atexit, "register", noting)
+
+    async def made():
+        return await asyncio.gather(*(sdk.client() for _ in range(8)))
+
+    assert len(set(map(id, sdk.call("make clients", made())))) == 1
+    assert registered.count(sdk._exit) == 1
+
+
 def test_all_calls_share_one_thread():
     sdk = Sdk(Settings(), lambda: None)
 
@@ -82,3 +110,9 @@ def test_the_library_is_not_imported_before_it_is_needed():
         "assert 'modal' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_name_that_is_taken_has_a_code_of_its_own():
+    with pytest.raises(errors.ProvisionError) as caught, translated("create the sandbox"):
+        raise theirs.AlreadyExistsError("taken")
+    assert caught.value.code == "provision.id_taken"

@@ -171,6 +171,22 @@ def test_a_start_whose_answer_is_lost_is_looked_up_before_it_is_repeated(fake_pl
     assert paths[:3] == ["start", "sessions", "start"]
 
 
+def test_a_session_that_is_taken_is_told_by_its_code_and_lives_on(fake, make):
+    first = make(id="taken")
+    with pytest.raises(ProvisionError) as caught:
+        make(id="taken")
+    assert caught.value.code == "provision.id_taken"
+    assert fake.plugin.openrt_status(first).state == "running"
+
+
+def test_a_session_that_an_earlier_attempt_may_have_taken_is_ours_to_clean_up(fake_plane, make):
+    fake_plane.journal.refuse("control", 502, path="/start", times=2)
+    fake_plane.journal.refuse("control", 409, path="/start")
+    with pytest.raises(ProvisionError, match="409") as caught:
+        make()
+    assert caught.value.code == "provision"
+
+
 def test_a_faulty_answer_is_asked_for_again(fake_plane, make):
     fake_plane.journal.refuse("control", 503, path="/sessions", times=2)
     make()

@@ -82,7 +82,8 @@ class AgentVolumes:
                     container.put_archive(FOLDER, _archive("complete", b""))
         finally:
             with translated("remove the container that filled the agent's volume"):
-                container.remove(force=True)
+                # With the volumes that the image declares.
+                container.remove(force=True, v=True)
 
     def _is_complete(self, container: Container) -> bool:
         try:

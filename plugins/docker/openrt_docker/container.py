@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrt_core.models import Attachment, SandboxSpec
-from openrt_docker import labels
+from openrt_docker import go_variables, labels
 from openrt_docker.agent_volume import FOLDER, PROGRAM
 from openrt_docker.engine import Engine
+from openrt_docker.images import Image
 from openrt_docker.kwargs import Extra
 
 PIDS_LIMIT = 4096
@@ -24,7 +25,7 @@ def create_arguments(
     engine: Engine,
     spec: SandboxSpec,
     attachments: Sequence[Attachment],
-    image: str,
+    image: Image,
     volume: str,
     user: str,
     more: Extra,
@@ -35,7 +36,7 @@ def create_arguments(
     would show them. The agent is told them for each command.
     """
     return {
-        "image": image,
+        "image": image.id,
         "name": name(spec.id),
         "hostname": spec.id[:12],
         **more.container,
@@ -45,7 +46,13 @@ def create_arguments(
         "working_dir": "/",
         "stdin_open": True,
         "tty": False,
-        "labels": labels.of_a_sandbox(spec.id, spec.workdir, user, spec.labels),
+        # The agent heeds no other: a command could send it.
+        "stop_signal": "SIGKILL",
+        "environment": go_variables.neutral(image.go_variables),
+        "labels": {
+            **labels.of_a_sandbox(spec.id, spec.workdir, user, spec.labels),
+            labels.GO_VARIABLES: go_variables.to_label(image.go_variables),
+        },
         "host_config": _host_config(engine, spec, attachments, volume, more),
         # The SDK has no parameter for it; without it the end of our stream would not be the
         # agent's.
@@ -86,8 +93,9 @@ def _host_config(
         "network_mode": {"default": "bridge"}.get(spec.network, spec.network),
         "pids_limit": spec.pids or PIDS_LIMIT,
         "read_only": spec.read_only,
-        # Nothing in a sandbox needs to make devices or forge packets.
-        "cap_drop": ["MKNOD", "NET_RAW", "AUDIT_WRITE"],
+        # Nothing in a sandbox needs to make devices or forge packets. AUDIT_WRITE stays for `connect`
+        # alone, and the agent withholds it from commands: so they cannot look into it.
+        "cap_drop": ["MKNOD", "NET_RAW"],
     }
     if spec.memory is not None:
         options["mem_limit"] = spec.memory

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openrt_core.errors import (
+    ID_TAKEN,
     AuthenticationError,
     EngineUnreachableError,
     ImageNotFoundError,
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT = 60
 """Seconds for one call of the engine, so that an engine that hangs does not hang us."""
-
-
 LONG_CALL_TIMEOUT = 3600
 """Seconds for one that moves the content of a sandbox."""
+CREATE = "create the container"
+"""What makes the container of a sandbox, whose name holds the sandbox's id."""
+_WANTS_LOGIN = ("access denied", "authentication required", "unauthorized: ")
 
 
 class Engine:
@@ -48,6 +50,29 @@ class Engine:
 
         with translated("reach the Docker engine"):
             return docker.from_env(timeout=LONG_CALL_TIMEOUT)
+
+    def streaming_client(self, silence: float) -> docker.DockerClient:
+        """A client of one call that may take any time while something comes; the caller closes it.
+
+        Args:
+            silence: seconds without a byte after which the call is given up, whatever limit the
+                SDK itself asks for.
+
+        Raises:
+            EngineUnreachableError: nobody answers.
+        """
+        import docker
+
+        with translated("reach the Docker engine"):
+            client = docker.from_env(timeout=CALL_TIMEOUT)
+        send = client.api.send
+
+        def limited(request: Any, **options: Any) -> Any:
+            return send(request, **{**options, "timeout": (CALL_TIMEOUT, silence)})
+
+        # The SDK pulls without any limit and has no parameter for one.
+        client.api.send = limited  # type: ignore[method-assign]
+        return client
 
     def client(self) -> docker.DockerClient:
         """The SDK's client, made at the first call.
@@ -73,14 +98,17 @@ def translated(what: str) -> Iterator[None]:
     """
     import docker.errors
     import requests.exceptions
+    import urllib3.exceptions
 
     try:
         yield
     except docker.errors.APIError as error:
         raise _from_api(what, error) from error
     except (
-        requests.exceptions.Timeout,
-        requests.exceptions.ConnectionError,
+        requests.exceptions.RequestException,
+        # The SDK reads streams past requests, so that these come as they are.
+        urllib3.exceptions.HTTPError,
+        docker.errors.StreamParseError,
         docker.errors.DockerException,
     ) as error:
         raise EngineUnreachableError(
@@ -94,6 +122,8 @@ def _from_api(what: str, error: docker.errors.APIError) -> OpenrtError:
     explanation = str(error.explanation or error)
     message = f"Could not {what}: {explanation}"
     status = error.status_code or 0
+    if status == 409 and what == CREATE and "already in use" in explanation:
+        return ProvisionError(message, code=ID_TAKEN)
     if "invalid reference format" in explanation:
         return SettingError(message, hint="An image is called [host/]name[:tag], in lower case.")
     if "bind source path does not exist" in explanation or "invalid mount config" in explanation:
@@ -103,8 +133,9 @@ def _from_api(what: str, error: docker.errors.APIError) -> OpenrtError:
         )
     if status == 404 and "image" in explanation.lower():
         return ImageNotFoundError(message)
-    # Not every 403: the engine says that also of networks.
-    if status == 401 or "unauthorized" in explanation or "denied" in explanation:
+    # Not every 403: the engine says that also of networks. Not every "denied": so says the kernel
+    # of a program that it does not start.
+    if status == 401 or any(words in explanation for words in _WANTS_LOGIN):
         return AuthenticationError(message, hint="Log in to the registry with `docker login`.")
     if "manifest" in explanation and "unknown" in explanation:
         return ImageNotFoundError(message)

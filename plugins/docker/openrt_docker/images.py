@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import attrs
 
 from openrt_core.errors import ImageNotFoundError, OpenrtError, ProvisionError, SettingError
 from openrt_core.events import Event
-from openrt_docker import platforms
+from openrt_docker import go_variables, platforms, users
 from openrt_docker.engine import Engine, is_missing, translated
 
 # As in the OCI distribution's reference grammar.
@@ -18,6 +19,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
 _NAME = re.compile(rf"((?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*)(?::(\w[\w.-]{{0,127}}))?", re.A)
 _NAME_LIMIT = 255
+SILENCE_LIMIT = 600
+"""Seconds for which a pull may tell nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,8 +30,9 @@ class Image:
     Attributes:
         id: its content id, so that a tag that moves in between changes nothing.
         arch: ``amd64`` or ``arm64``.
-        user: the image's USER, a name or a uid, "" when it has none. A group in it is left out.
-        config_user: the same, with its group.
+        user: the image's USER as ``openrt_docker.users`` carries it, "" when it has none.
+        config_user: the same, as the image has it.
+        go_variables: those of its ENV that would steer the agent.
         platform: ``os/architecture``, perhaps with a variant.
     """
 
@@ -37,6 +41,7 @@ class Image:
     user: str
     config_user: str
     platform: str
+    go_variables: Mapping[str, str] = attrs.field(factory=dict)
 
 
 def find(
@@ -104,12 +109,14 @@ def _inspect(engine: Engine, name: str) -> Image:
     with translated(f"look up the image {name}"):
         value = engine.client().api.inspect_image(name)
     config = value.get("Config") or {}
+    user = str(config.get("User") or "")
     return Image(
         id=value["Id"],
         arch=value["Architecture"],
-        user=str(config.get("User") or "").partition(":")[0],
-        config_user=str(config.get("User") or ""),
+        user=users.of_image(user),
+        config_user=user,
         platform=platforms.of_image(value),
+        go_variables=go_variables.of_image(config.get("Env") or ()),
     )
 
 
@@ -118,8 +125,11 @@ def _pull(engine: Engine, name: str, emit: Callable[[Event], None], platform: st
     layers: dict[str, tuple[int, int]] = {}
     # Without a tag the engine would pull every one that there is.
     tagged = name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"
-    with translated(f"pull the image {name}"):
-        for line in engine.client().api.pull(tagged, stream=True, decode=True, platform=platform):
+    with (
+        contextlib.closing(engine.streaming_client(SILENCE_LIMIT)) as client,
+        translated(f"pull the image {name}"),
+    ):
+        for line in client.api.pull(tagged, stream=True, decode=True, platform=platform):
             if "error" in line:
                 raise ImageNotFoundError(f"Could not pull the image {name}: {line['error']}")
             _progress(name, line, layers, emit)

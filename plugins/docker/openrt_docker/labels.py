@@ -7,6 +7,7 @@ import os
 import pathlib
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 ID = "openrt.id"
 OWNER = "openrt.owner"
@@ -14,6 +15,8 @@ AGENT = "openrt.agent"
 DERIVED = "openrt.derived"
 WORKDIR = "openrt.workdir"
 USER = "openrt.user"
+GO_VARIABLES = "openrt.go-variables"
+"""See ``openrt_docker.go_variables``."""
 NAMES = "openrt.labels"
 """The names of the labels that the user asked for, as a JSON list: the image's own are none of
 the sandbox's."""
@@ -29,6 +32,11 @@ def of_a_sandbox(id: str, workdir: str, user: str, asked: Mapping[str, str]) -> 
         USER: user,
         NAMES: json.dumps(sorted(asked)),
     }
+
+
+def native(user: str, go_variables: Mapping[str, str]) -> dict[str, Any]:
+    """What of the labels a handle carries as details of the runtime."""
+    return {"user": user, **({"go_variables": dict(go_variables)} if go_variables else {})}
 
 
 def asked_for(told: Mapping[str, str]) -> dict[str, str]:

@@ -6,15 +6,25 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from openrt_agent.client import AgentClient
+from openrt_agent.endpoint import Endpoint
+from openrt_agent.requests import User, user_of
 from openrt_agent.runtime import AgentRuntime
-from openrt_core.errors import OpenrtError, ProvisionError, SandboxGoneError, SettingError
+from openrt_core.errors import (
+    OpenrtError,
+    ProvisionError,
+    SandboxGoneError,
+    SettingError,
+    TransportError,
+)
 from openrt_core.models import SandboxHandle
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
-from openrt_docker import container, images
+from openrt_docker import container, go_variables, images, users
 from openrt_docker import labels as _labels
 from openrt_docker.builds import Builder
 from openrt_docker.engine import Engine, is_missing, translated
+from openrt_docker.guests import GuestEndpoint, refusal
 
 _THERE = ["created", "restarting", "running", "paused"]
 
@@ -29,6 +39,7 @@ class Lives(AgentRuntime):
     def __init__(self, context: RuntimeContext) -> None:
         super().__init__(context)
         self.engine = Engine()
+        self._lines: dict[str, bool] = {}
         self._builder = Builder(self.engine, context.emit)
 
     def handle_of(self, id: str, told: Mapping[str, str]) -> SandboxHandle:
@@ -40,8 +51,42 @@ class Lives(AgentRuntime):
             workdir=told.get(_labels.WORKDIR, "/workspace"),
             user=int(user) if user.isdecimal() else None,
             labels=_labels.asked_for(told),
-            native={"user": user},
+            native=_labels.native(
+                user, go_variables.from_label(told.get(_labels.GO_VARIABLES, ""))
+            ),
         )
+
+    def agent_user(self, handle: SandboxHandle, user: int | str | None) -> User | None:
+        """The user of the call, else the sandbox's, else the image's USER; None for root."""
+        if user is not None:
+            return user_of(user)
+        carried = str(handle.native.get("user") or "")
+        return users.of_agent(carried, lambda uid: self._has_line(handle, uid))
+
+    def _has_line(self, handle: SandboxHandle, uid: int) -> bool:
+        """Asked once, as the engine does: at the start."""
+        known = self._lines.get(handle.id)
+        if known is None:
+            known = users.has_line(self.client(handle).files, uid)
+            self._lines[handle.id] = known
+        return known
+
+    def release(self, id: str) -> bool:
+        """As of any runtime."""
+        self._lines.pop(id, None)
+        return super().release(id)
+
+    def adopt(self, id: str, endpoint: Endpoint, **options: Any) -> AgentClient:
+        """As of any runtime; an exec that the engine refused is told in its words."""
+        try:
+            return super().adopt(id, endpoint, **options)
+        except TransportError as error:
+            if not isinstance(endpoint, GuestEndpoint):
+                raise
+            refused = refusal(self.engine, endpoint)
+            if refused is None:
+                raise
+            raise refused from error
 
     def inspect(self, id: str) -> dict[str, Any] | None:
         """What the engine says of a sandbox's container; None when there is none of ours."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from openrt_agent.endpoint import Endpoint
-from openrt_agent.requests import User, user_of
 from openrt_agent.runtime import linger_of
 from openrt_core.errors import OpenrtError, ProvisionError, SandboxGoneError, SettingError
 from openrt_core.models import (
@@ -20,10 +19,11 @@ from openrt_core.models import (
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
-from openrt_docker import container, endings, images, networks
+from openrt_docker import container, endings, images, labels, networks
 from openrt_docker.agent_volume import PROGRAM, AgentVolumes
 from openrt_docker.attach import EngineEndpoint
-from openrt_docker.engine import is_missing, translated
+from openrt_docker.engine import CREATE, is_missing, translated
+from openrt_docker.guests import GuestEndpoint
 from openrt_docker.kwargs import extra
 from openrt_docker.lives import Lives
 from openrt_docker.settings import Settings
@@ -122,7 +122,7 @@ class DockerRuntime(Lives):
             spec.id,
             endpoint,
             timeout=spec.start_timeout,
-            env={**spec.env, **spec.secrets},
+            env={**image.go_variables, **spec.env, **spec.secrets},
             linger=linger_of(spec),
             describe=lambda: self._describe(spec.id, endpoint.log()),
         )
@@ -132,7 +132,7 @@ class DockerRuntime(Lives):
             workdir=spec.workdir,
             user=spec.user,
             labels=spec.labels,
-            native={"user": user},
+            native=labels.native(user, image.go_variables),
         )
 
     def _start(
@@ -146,9 +146,9 @@ class DockerRuntime(Lives):
         api = self.engine.client().api
         more = extra(self.engine, self._settings.kwargs)
         arguments = container.create_arguments(
-            self.engine, spec, attachments, image.id, volume, user, more
+            self.engine, spec, attachments, image, volume, user, more
         )
-        with translated("create the container"):
+        with translated(CREATE):
             made = api.create_container_from_config(
                 _config(api, arguments), arguments["name"], spec.platform
             )
@@ -163,13 +163,6 @@ class DockerRuntime(Lives):
             endpoint.close()
             raise
         return endpoint
-
-    def agent_user(self, handle: SandboxHandle, user: int | str | None) -> User | None:
-        """The user of the call, else the sandbox's, else the image's USER; None for root."""
-        if user is None:
-            named = str(handle.native.get("user") or "")
-            user = int(named) if named.isdecimal() else named or None
-        return user_of(user)
 
     @hookimpl
     def openrt_connect(self, id: str) -> SandboxHandle:
@@ -195,7 +188,7 @@ class DockerRuntime(Lives):
                     user="0:0",
                     tty=False,
                 )
-                return EngineEndpoint(api.exec_start(made["Id"], socket=True))
+                endpoint = GuestEndpoint(api.exec_start(made["Id"], socket=True), made["Id"])
         except ProvisionError as error:
             gone = self._describe(handle.id, b"")
             if gone is not None:
@@ -203,6 +196,8 @@ class DockerRuntime(Lives):
             if "paused" in str(error):
                 error.hint = "Resume it first: sandbox.resume()."
             raise
+        self._env.setdefault(handle.id, dict(handle.native.get("go_variables") or {}))
+        return endpoint
 
     @hookimpl
     def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:

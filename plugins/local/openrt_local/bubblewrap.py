@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -13,6 +14,8 @@ from openrt_core.errors import EngineUnreachableError
 from openrt_core.models import Attachment, Mount
 from openrt_local.overlays import Layers
 
+_OTHER_HOME = "/tmp"
+"""The HOME of a caller whose own is not in the sandbox."""
 AGENT = "/run/openrt/openrt-agent"
 """Where the sandbox has the agent's program."""
 
@@ -22,6 +25,7 @@ memory."""
 
 # The agent of a root caller switches to the user of each command; more than this it needs not.
 _ROOT_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_CHOWN")
+_FOLDERS = ("/root", "/home")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store")
 
 
@@ -80,15 +84,36 @@ def arguments(layout: Layout) -> list[str]:
     argv += ["--ro-bind", str(layout.etc), "/etc", "--proc", "/proc", "--dev", "/dev"]
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
         argv += ["--perms", "1777", "--size", str(TMPFS_LIMIT), "--tmpfs", folder]
-    argv += ["--dir", "/root", "--dir", "/home", "--perms", "0755", "--dir", "/run/openrt"]
+    for folder in _FOLDERS:
+        argv += ["--dir", folder]
+    argv += ["--perms", "0755", "--dir", "/run/openrt"]
     argv += ["--perms", "1777", "--dir", layout.workdir]
     for attachment in layout.attachments:
         argv += _mount(attachment.mount, layout.layers.get(attachment.mount.target))
     argv += ["--ro-bind", str(layout.agent), AGENT]
     if layout.read_only:
         argv += ["--remount-ro", "/"]
-    argv += ["--chdir", "/", "--clearenv", "--", AGENT, "serve", "--socket", f"fd:{layout.socket}"]
+    argv += ["--chdir", "/", "--clearenv"]
+    for name, value in _own_variables(layout).items():
+        argv += ["--setenv", name, value]
+    argv += ["--", AGENT, "serve", "--socket", f"fd:{layout.socket}"]
     return [*argv, "--label", layout.id]
+
+
+def _own_variables(layout: Layout) -> dict[str, str]:
+    """HOME, and if the caller has a name USER and LOGNAME, of commands that run as the caller; for
+    other users the agent looks them up."""
+    try:
+        caller = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {"HOME": _OTHER_HOME}
+    home = caller.pw_dir
+    # The caller's if it is ours and in memory; what a mount puts there may be anybody's.
+    ours = home in (*_FOLDERS, layout.workdir) and not layout.read_only
+    targets = [attachment.mount.target.rstrip("/") for attachment in layout.attachments]
+    if not ours or any(f"{home}/".startswith(f"{target}/") for target in targets):
+        home = _OTHER_HOME
+    return {"HOME": home, "USER": caller.pw_name, "LOGNAME": caller.pw_name}
 
 
 def _mount(mount: Mount, layers: Layers | None) -> list[str]:

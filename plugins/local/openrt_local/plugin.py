@@ -14,6 +14,7 @@ from openrt_agent.binary import agent_path
 from openrt_agent.endpoint import Endpoint, FdEndpoint, SocketEndpoint
 from openrt_agent.runtime import AgentRuntime, linger_of
 from openrt_core.errors import (
+    ID_TAKEN,
     EngineUnreachableError,
     ProvisionError,
     SandboxGoneError,
@@ -123,7 +124,7 @@ class LocalRuntime(AgentRuntime):
         try:
             sandbox.make()
         except FileExistsError as error:
-            raise ProvisionError(f"There is a sandbox {spec.id} already.") from error
+            raise ProvisionError(f"There is a sandbox {spec.id} already.", code=ID_TAKEN) from error
         self._made[spec.id] = sandbox
         # Without root there is one user only, the caller's; asking the agent to switch would fail.
         handle = SandboxHandle(

@@ -55,12 +55,14 @@ def prepared(folder: pathlib.Path) -> pathlib.Path:
 
     Two processes that make it at once both succeed: it is made aside and renamed.
     """
-    wanted = folder / f"etc-{_fingerprint()}"
+    # Those called etc-… may have been made with a umask that shuts users out of them.
+    wanted = folder / f"etc2-{_fingerprint()}"
     if wanted.is_dir():
         return wanted
     aside = folder / f".{wanted.name}-{os.getpid()}-{os.urandom(4).hex()}"
-    aside.mkdir(parents=True, mode=0o755)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     try:
+        _folder(aside)
         for name in NEEDED:
             _copy(ETC / name, aside / name)
         try:
@@ -87,13 +89,22 @@ def _fingerprint() -> str:
 
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
     if source.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _folder(target.parent)
         shutil.copytree(source, target, symlinks=True, ignore=_unreadable)
     elif os.access(source, os.R_OK):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _folder(target.parent)
         # Followed, for resolv.conf and localtime point to places that a sandbox does not have.
         shutil.copyfile(source, target)
         target.chmod(0o644)
+
+
+def _folder(path: pathlib.Path) -> None:
+    """Makes a folder and those above it for everybody to read, whatever the caller's umask: each
+    user of the sandbox reads its /etc."""
+    if not path.is_dir():
+        _folder(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
 
 
 def _unreadable(folder: str, names: list[str]) -> set[str]:

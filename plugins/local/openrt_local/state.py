@@ -22,6 +22,8 @@ from openrt_core.models.sandbox import ID_PATTERN
 from openrt_local import overlays
 
 _LOG_SHOWN = 4096
+_PID_LIMIT = 1 << 31
+"""A pid_t ends here."""
 
 
 class Sandbox:
@@ -100,16 +102,21 @@ class Sandbox:
             "labels": handle.labels,
         }
         aside = self._record.with_suffix(".new")
-        aside.write_text(json.dumps(value))
+        with aside.open("w") as file:
+            file.write(json.dumps(value))
+            file.flush()
+            # Else a machine that fails may come back with the new name and no content.
+            os.fsync(file.fileno())
         aside.rename(self._record)
 
     def read(self) -> dict[str, Any]:
-        """What ``record`` wrote; empty when it did not come to that."""
+        """What ``record`` wrote; empty when it did not come to that, or when the file holds
+        anything else."""
         try:
             value = json.loads(self._record.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return {}
-        return value if isinstance(value, dict) else {}
+        return value if _is_record(value) else {}
 
     def alive(self) -> bool:
         """Whether its process runs."""
@@ -193,6 +200,20 @@ def sweep(state: pathlib.Path) -> None:
                 with contextlib.suppress(OSError):
                     sandbox.remove()
             os.close(claim)
+
+
+def _is_record(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    pid, user, labels = value.get("pid"), value.get("user"), value.get("labels")
+    return (
+        type(pid) is int
+        and 0 < pid < _PID_LIMIT
+        and isinstance(value.get("started"), str)
+        and isinstance(value.get("workdir"), str)
+        and (user is None or type(user) is int)
+        and (labels is None or isinstance(labels, dict))
+    )
 
 
 def _claimed(folder: pathlib.Path) -> int:

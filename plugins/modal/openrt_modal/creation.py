@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import pathlib
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openrt_agent.binary import agent_path
 from openrt_core.errors import SettingError
+from openrt_core.events import Event
 from openrt_core.models import SandboxSpec
+from openrt_core.plugin import RuntimeContext
+from openrt_modal.sdk import Sdk
+
+if TYPE_CHECKING:
+    import modal
 
 PROGRAM = "/.openrt/openrt-agent"
 """Where the agent lies in the sandbox."""
@@ -81,8 +88,26 @@ def executable_agent(folder: pathlib.Path) -> pathlib.Path:
     if os.access(path, os.X_OK):
         return path
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside, copy = folder / f"openrt-agent.{os.getpid()}", folder / "openrt-agent"
-    shutil.copyfile(path, aside)
-    aside.chmod(0o755)
-    aside.rename(copy)
+    # A name that no other thread and no other process copies to at the same time.
+    aside, copy = folder / f"openrt-agent.{os.urandom(8).hex()}", folder / "openrt-agent"
+    try:
+        shutil.copyfile(path, aside)
+        aside.chmod(0o755)
+        aside.rename(copy)
+    finally:
+        aside.unlink(missing_ok=True)
     return copy
+
+
+async def image(sdk: Sdk, name: str, context: RuntimeContext) -> modal.Image:
+    """The image with the agent in it, built by Modal when it is new there. Runs on the loop."""
+    built = sdk.images.get(name)
+    if built is None:
+        app = await sdk.app()
+        import modal
+
+        context.emit(Event(kind="progress", message=f"building {name}", source=context.name))
+        agent = await asyncio.to_thread(executable_agent, context.state_folder)
+        built = modal.Image.from_registry(name).add_local_file(agent, PROGRAM)
+        built = sdk.images[name] = await built.build.aio(app)
+    return built

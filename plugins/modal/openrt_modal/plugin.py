@@ -12,7 +12,6 @@ Without ``SandboxSpec.lifetime`` a sandbox lives 24 hours at most, which is Moda
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import logging
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from openrt_agent.endpoint import Endpoint
 from openrt_core.errors import (
+    ID_TAKEN,
     EngineUnreachableError,
     OpenrtError,
     ProvisionError,
@@ -30,13 +30,11 @@ from openrt_core.errors import (
     StartTimeoutError,
     VolumeError,
 )
-from openrt_core.events import Event
 from openrt_core.models import (
     Attachment,
     Mount,
     SandboxHandle,
     SandboxSpec,
-    SandboxStatus,
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
 from openrt_core.settings import DEFAULT_IMAGE
@@ -68,8 +66,6 @@ FEATURES = frozenset(
 )
 BUILD_LIMIT = 3600.0
 """Seconds for Modal to pull an image the first time."""
-_END_LIMIT = 4.0
-"""Seconds that a sandbox whose stream ended has to end, too; below the 5 s of ``Describe``."""
 
 
 def create(context: RuntimeContext) -> ModalRuntime:
@@ -85,10 +81,18 @@ class ModalRuntime(Lives):
 
     def __init__(self, context: RuntimeContext) -> None:
         super().__init__(context)
+        self._made_nothing()
+
+    def _made_nothing(self) -> None:
         self._guard = threading.Lock()
         self._creating: dict[str, concurrent.futures.Future[modal.Sandbox]] = {}
         self._mine: set[str] = set()
         self._ended_at_exit: set[str] = set()
+
+    def forked(self) -> None:
+        """This is a child after a fork: it ends only what it makes itself."""
+        super().forked()
+        self._made_nothing()
 
     @hookimpl
     def openrt_preflight(self, spec: SandboxSpec) -> bool:
@@ -99,7 +103,7 @@ class ModalRuntime(Lives):
             client = await self._sdk.client()
             await client.hello.aio()
 
-        self._sdk.call("log in to Modal", greet())
+        self._sdk.call("log in to Modal", greet(), exists=False)
         return True
 
     @hookimpl
@@ -118,15 +122,16 @@ class ModalRuntime(Lives):
         """Creates the sandbox and joins its agent as the owner; the agent's greeting says that it
         can run commands."""
         name = spec.image or DEFAULT_IMAGE
-        image = self._sdk.call(f"build the image {name}", self._image(name), BUILD_LIMIT)
+        image = self._sdk.call(
+            f"build the image {name}",
+            creation.image(self._sdk, name, self.context),
+            BUILD_LIMIT,
+            exists=False,
+        )
         deadline = time.monotonic() + spec.start_timeout
         try:
             sandbox = self._create(spec, image)
-            stream = self._sdk.call(
-                "join the sandbox",
-                ExecStream.open(self._sdk, sandbox, creation.PROGRAM, "connect", "--wait", "60"),
-                max(deadline - time.monotonic(), 0.1),
-            )
+            stream = self._open(spec, sandbox, deadline)
             self.adopt(
                 spec.id,
                 stream.endpoint,
@@ -148,20 +153,24 @@ class ModalRuntime(Lives):
             native={"sandbox": sandbox.object_id},
         )
 
-    async def _image(self, name: str) -> modal.Image:
-        """The image with the agent in it, built by Modal when it is new there."""
-        image = self._sdk.images.get(name)
-        if image is None:
-            app = await self._sdk.app()
-            import modal
+    def _open(self, spec: SandboxSpec, sandbox: modal.Sandbox, deadline: float) -> ExecStream:
+        """The owner's stream into a new sandbox.
 
-            self.context.emit(
-                Event(kind="progress", message=f"building {name}", source=self.context.name)
+        Raises:
+            StartTimeoutError: not by the deadline.
+        """
+        try:
+            return self._sdk.call(
+                "join the sandbox",
+                ExecStream.open(self._sdk, sandbox, creation.PROGRAM, "connect", "--wait", "60"),
+                max(deadline - time.monotonic(), 0.1),
             )
-            agent = await asyncio.to_thread(creation.executable_agent, self.context.state_folder)
-            image = modal.Image.from_registry(name).add_local_file(agent, creation.PROGRAM)
-            image = self._sdk.images[name] = await image.build.aio(app)
-        return image
+        except EngineUnreachableError as error:
+            if time.monotonic() < deadline:
+                raise
+            raise StartTimeoutError(
+                f"The sandbox could not be joined within {spec.start_timeout:g} s."
+            ) from error
 
     def _create(self, spec: SandboxSpec, image: modal.Image) -> modal.Sandbox:
         """The creating call. Whatever interrupts us does not cut it short: teardown waits for it,
@@ -184,10 +193,14 @@ class ModalRuntime(Lives):
             self._mine.add(spec.id)
             creating = self._creating[spec.id] = self._sdk.begin(making())
         try:
-            with translated("create the sandbox"):
+            with translated("create the sandbox", exists=False):
                 sandbox = creating.result(spec.start_timeout)
-        except OpenrtError:
+        except OpenrtError as error:
             if creating.done():
+                if error.code == ID_TAKEN:
+                    with self._guard:  # the one that has it is not ours to end
+                        self._mine.discard(spec.id)
+                        self._creating.pop(spec.id, None)
                 raise
             raise StartTimeoutError(
                 f"Modal did not create the sandbox within {spec.start_timeout:g} s."
@@ -223,26 +236,6 @@ class ModalRuntime(Lives):
         if sandbox is None:
             raise SandboxGoneError(f"There is no sandbox {id} that runs on Modal.")
         return sandbox
-
-    @hookimpl
-    def openrt_status(self, handle: SandboxHandle) -> SandboxStatus:
-        """What Modal says; it remembers sandboxes that have ended."""
-        gone = self._sdk.call("look up the sandbox", ending.post_mortem(self._sdk, handle.id, 0.0))
-        if gone is None:
-            return SandboxStatus(state="running")
-        return SandboxStatus(state="gone", post_mortem=gone)
-
-    def _describe(self, id: str) -> SandboxGoneError | None:
-        """For a stream that ended: the sandbox's end, if that is why."""
-        try:
-            gone = self._sdk.call(
-                "look up the sandbox", ending.post_mortem(self._sdk, id, _END_LIMIT / 2), _END_LIMIT
-            )
-        except OpenrtError:
-            return None  # then what the stream itself said is all that is known
-        if gone is None:
-            return None
-        return SandboxGoneError(f"The sandbox {id} has ended.", post_mortem=gone)
 
     @hookimpl
     def openrt_teardown(self, handle: SandboxHandle) -> bool:
@@ -284,6 +277,6 @@ class ModalRuntime(Lives):
         for id in tuple(self._mine):
             try:
                 self.openrt_teardown(SandboxHandle(runtime=self.context.name, id=id))
-            except OpenrtError as error:
+            except BaseException as error:  # noqa: BLE001  # a Ctrl-C ends one removal, not the others
                 log.error("sandbox %s may be left behind on Modal: %s", id, error)
             self._ended_at_exit.add(id)

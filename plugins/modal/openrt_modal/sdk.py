@@ -13,9 +13,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from openrt_core.errors import (
+    ID_TAKEN,
     AuthenticationError,
     EngineUnreachableError,
     ImageNotFoundError,
@@ -44,7 +45,13 @@ _TOKEN_HINT = (
     "Set MODAL_API_TOKEN_ID and MODAL_API_TOKEN_SECRET (modal.com, settings, API tokens), or run "
     "`modal token new`."
 )
+_ENVIRONMENT_HINT = (
+    "Does the account have the environment that MODAL_ENVIRONMENT, or the profile in "
+    "~/.modal.toml, names?"
+)
 _NO_IMAGE = ("manifest unknown", "not found", "pull access denied", "repository does not exist")
+_of_parents: Final[list[object]] = []
+"""In a forked child: what its parent uses. Were it dropped, it might close itself."""
 
 
 class Sdk:
@@ -62,21 +69,28 @@ class Sdk:
         """
         self._settings = settings
         self._before_exit = before_exit
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Held while the client or the app is made, so that calls at the same time make one.
+        self._making = asyncio.Lock()
         self._client: modal.Client | None = None
         self._app: modal.App | None = None
-        self._pid = 0
+        self._registered = False
         self.images: dict[str, modal.Image] = {}
+
+    def forked(self) -> None:
+        """This is a child after a fork: it has none of the threads, another thread may have held
+        the locks, and the library wants a client anew."""
+        _of_parents.append((self._loop, self._client, self._app, self.images))
+        self._begin_anew()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop, running."""
         with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                # A forked child has none of the threads, and the library wants a client anew.
-                self._pid = os.getpid()
-                self._client = self._app = None
-                self.images = {}
+            if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(
                     target=self._loop.run_forever, name="openrt-modal", daemon=True
@@ -87,13 +101,21 @@ class Sdk:
         """Starts ``work`` on the loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop())
 
-    def call(self, what: str, work: Coroutine[Any, Any, T], limit: float = CALL_LIMIT) -> T:
+    def call(
+        self,
+        what: str,
+        work: Coroutine[Any, Any, T],
+        limit: float = CALL_LIMIT,
+        *,
+        exists: bool = True,
+    ) -> T:
         """Runs ``work`` on the loop and waits for it.
 
         Args:
             what: what is being done, for the message: ``could not WHAT``.
             work: cancelled when the limit strikes or the caller is interrupted.
             limit: seconds.
+            exists: as for ``error_of``.
 
         Raises:
             EngineUnreachableError: no answer within the limit; or what ``translated`` makes of it.
@@ -106,24 +128,34 @@ class Sdk:
 
         future = self.begin(limited())
         try:
-            with translated(what):
+            with translated(what, exists=exists):
                 return future.result(limit + _CANCEL_LIMIT)
         finally:
             future.cancel()
 
     async def client(self) -> modal.Client:
         """The library's client, made at the first call; that asks nothing of the back end."""
-        if self._client is None:
-            credentials = self._settings.credentials()
-            modal = await asyncio.to_thread(_import)
+        if self._client is not None:
+            return self._client
+        async with self._making:
+            if self._client is None:
+                self._client = await self._new_client()
+            return self._client
+
+    async def _new_client(self) -> modal.Client:
+        credentials = self._settings.credentials()
+        library = await asyncio.to_thread(_import)
+        if not self._registered:
             # Now, for what is registered last is called first: the library's own clean-up, which
             # importing it registered, closes what the core's clean-up needs.
             atexit.register(self._exit, os.getpid())
-            if credentials is None:
-                self._client = await modal.Client.from_env.aio()
-            else:
-                self._client = await modal.Client.from_credentials.aio(*credentials)
-        return self._client
+            self._registered = True
+        client: modal.Client
+        if credentials is None:
+            client = await library.Client.from_env.aio()
+        else:
+            client = await library.Client.from_credentials.aio(*credentials)
+        return client
 
     def _exit(self, pid: int) -> None:
         if os.getpid() == pid:  # what a parent has open is not its forked child's to close
@@ -132,11 +164,14 @@ class Sdk:
     async def app(self) -> modal.App:
         """Our app, made when the account has none."""
         client = await self.client()
-        if self._app is None:
-            import modal
+        if self._app is not None:
+            return self._app
+        import modal
 
-            self._app = await modal.App.lookup.aio(APP, create_if_missing=True, client=client)
-        return self._app
+        async with self._making:
+            if self._app is None:
+                self._app = await modal.App.lookup.aio(APP, create_if_missing=True, client=client)
+            return self._app
 
     async def find(self, id: str, *, ended: bool = False) -> modal.Sandbox | None:
         """The sandbox of this id, which its name and its tag must say.
@@ -165,11 +200,12 @@ def _import() -> Any:
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
+def translated(what: str, *, exists: bool = True) -> Iterator[None]:
     """Turns the library's errors into ours.
 
     Args:
         what: what was being done, for the message: ``could not WHAT``.
+        exists: as for ``error_of``.
     """
     try:
         yield
@@ -178,24 +214,35 @@ def translated(what: str) -> Iterator[None]:
     except (builtins.ConnectionError, TimeoutError) as error:
         raise _unreachable(what, error) from error
     except Exception as error:
-        ours = error_of(what, error)
+        ours = error_of(what, error, exists=exists)
         if ours is None:
             raise
         raise ours from error
 
 
-def error_of(what: str, error: Exception) -> OpenrtError | None:
-    """Our error for one of the library's; None for one that is not the library's."""
+def error_of(what: str, error: Exception, *, exists: bool = True) -> OpenrtError | None:
+    """Our error for one of the library's; None for one that is not the library's.
+
+    Args:
+        what: what was being done, for the message: ``could not WHAT``.
+        error: what it raised.
+        exists: whether it was done with a sandbox that has been made: then that is what is not
+            found, else it is something that sandboxes are made of.
+    """
     import modal.exception as theirs
 
     message = f"Could not {what}: {error}"
     if isinstance(error, theirs.AuthError | theirs.PermissionDeniedError):
         return AuthenticationError(message, hint=_TOKEN_HINT)
+    if isinstance(error, theirs.AlreadyExistsError):
+        return ProvisionError(message, code=ID_TAKEN)
     if isinstance(error, theirs.ResourceExhaustedError):
         return QuotaError(message)
     # A conflict is what a call on a sandbox that has ended gets.
     if isinstance(error, theirs.ConflictError | theirs.SandboxTerminatedError):
         return SandboxGoneError(message)
+    if isinstance(error, theirs.NotFoundError) and not exists:
+        return ProvisionError(message, hint=_ENVIRONMENT_HINT)
     if isinstance(error, theirs.NotFoundError | theirs.SandboxTimeoutError):
         return SandboxGoneError(message)
     if isinstance(error, theirs.ConnectionError | theirs.TimeoutError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import attrs
 
 from openrt_core.errors import (
+    ID_TAKEN,
     AuthenticationError,
     EngineUnreachableError,
     ImageNotFoundError,
@@ -87,6 +88,13 @@ class ControlPlane:
                 return self._session(self._call("POST", "/start", body, repeat=False))
             except EngineUnreachableError:
                 if not self.retries or attempt == TRIES - 1:
+                    raise
+            except ProvisionError as error:
+                if error.code != ID_TAKEN or not attempt:
+                    raise
+                # Taken by the one whose answer was lost, which is ours to remove.
+                error.code = ProvisionError.code
+                if attempt == TRIES - 1:
                     raise
             # It may have been started all the same, and a session takes no second one.
             found = self.session(str(body["session_id"]))
@@ -219,6 +227,8 @@ class ControlPlane:
             raise QuotaError(text)
         if answer.status in _UNAVAILABLE:
             raise EngineUnreachableError(text)
+        if answer.status == 409 and path == "/start":
+            raise ProvisionError(text, code=ID_TAKEN)
         if "image" in reason.lower() and "not found" in reason.lower():
             raise ImageNotFoundError(text)
         raise ProvisionError(text, hint="Check SANDBOX_REMOTE_RUNTIME_API_URL.")
