@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import filecmp
 import os
+import random
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -128,10 +130,44 @@ def go_tests(session: nox.Session) -> None:
 
 @nox.session
 def race(session: nox.Session) -> None:
-    """The agent's Go tests under the race detector; needs a C compiler."""
+    """The agent's Go tests under the race detector, some minutes; needs a C compiler."""
     session.install(*dependencies("go"))
-    arguments = ["-race", "-timeout=600s", "-ldflags=-checklinkname=0", *session.posargs, "./..."]
-    go(session, "test", *arguments, env={"CGO_ENABLED": "1"})
+    arguments = ["-race", "-short", "-timeout=480s", "-ldflags=-checklinkname=0"]
+    settings = {"CGO_ENABLED": "1", "GORACE": "halt_on_error=1 atexit_sleep_ms=0"}
+    go(session, "test", *arguments, *session.posargs, "./...", env=settings)
+
+
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """What reads a hostile peer's bytes, fuzzed: `nox -s fuzz -- SECONDS`, of each target (60).
+
+    What makes a target fail is written to .fuzz/, and for Go to agent/src/testdata/fuzz/.
+    """
+    seconds = int(session.posargs[0]) if session.posargs else 60
+    session.install(*dependencies("fuzz"), ".")
+    for path in sorted(Path("tests/fuzz").glob("fuzz_*.py")):
+        _fuzz_python(session, path, seconds)
+    sources = "".join(path.read_text() for path in sorted(AGENT_SOURCES.glob("*_test.go")))
+    for name in re.findall(r"^func (Fuzz\w+)\(", sources, re.MULTILINE):
+        # Without the tests, whose processes are no part of this.
+        arguments = ("-run=^$", f"-fuzz=^{name}$", f"-fuzztime={seconds}s", "-parallel=2")
+        go(session, "test", *arguments, "-ldflags=-checklinkname=0", ".")
+
+
+def _fuzz_python(session: nox.Session, path: Path, seconds: int) -> None:
+    """Runs one target with bounds on the time and the memory of each input."""
+    found = Path(".fuzz")
+    found.mkdir(exist_ok=True)
+    corpus = Path(session.create_tmp(), path.stem)
+    corpus.mkdir(exist_ok=True)
+    for seed in range(20):  # bytes enough to begin with: the targets make structures out of them
+        Path(corpus, str(seed)).write_bytes(random.Random(seed).randbytes(50 << seed % 6))
+    limits = (f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=1024", "-max_len=4096")
+    session.run(
+        *("python", str(path), *limits, "-len_control=0", "-use_value_profile=1"),
+        *(f"-artifact_prefix={found}/{path.stem}-", str(corpus)),
+        env={"PYTHONPATH": os.pathsep.join((".", "agent", "tests"))},
+    )
 
 
 @nox.session

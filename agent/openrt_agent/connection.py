@@ -285,9 +285,13 @@ class Connection:
             return
         finish = functools.partial(self._loop.call, functools.partial(self._finish, error))
         deadlines.after(DESCRIBE, finish)
-        threading.Thread(
+        asking = threading.Thread(
             target=self._ask, args=(self._describe, error), name="openrt-describe", daemon=True
-        ).start()
+        )
+        try:
+            asking.start()
+        except RuntimeError:  # no thread can be started: the plain error has to do
+            self._finish(error)
 
     def _ask(self, describe: Describe, error: TransportError) -> None:
         """In a thread of its own: the engine that is asked may be what is broken."""

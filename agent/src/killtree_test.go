@@ -149,6 +149,9 @@ func TestKillTreeWithoutChildrenFiles(t *testing.T) {
 		return
 	}
 	needRoot(t)
+	if droppedBefore {
+		t.Skip("each look reads all of /proc: at the race detector's pace what hops is never caught up with")
+	}
 	hasChildrenFiles = func() bool { return false } // for good: this process has this test alone
 	for range 5 {
 		p := nasty(t, nil, "daemons", "plain", "group", "thread", "hoppers")

@@ -6,7 +6,7 @@ import (
 	"syscall"
 
 	// The race detector needs cgo, and with cgo Go makes no system call in all threads.
-	_ "openrt-agent/without_ptrace"
+	_ "openrt-agent/capless"
 )
 
 const (

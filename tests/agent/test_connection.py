@@ -267,6 +267,22 @@ def test_a_question_that_fails_or_hangs_is_not_waited_for(agent):
     hang.set()
 
 
+def test_without_a_thread_to_ask_in_the_plain_error_is_told(agent, monkeypatch):
+    start_thread = threading.Thread.start
+
+    def start_no_asker(thread):
+        if thread.name == "openrt-describe":
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    client = agent.connect(describe=lambda: SandboxGoneError("never told"))
+    process, _ = run(agent, client)
+    monkeypatch.setattr(threading.Thread, "start", start_no_asker)
+    agent.close()
+    with pytest.raises(TransportError, match="The connection to the sandbox broke"):
+        process.wait(PATIENCE)
+
+
 def test_close(agent, client):
     closed = []
     client.on_closed(lambda: closed.append(1))

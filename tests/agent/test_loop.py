@@ -14,18 +14,25 @@ ERRORS = [ValueError("bad"), SystemExit(3), KeyboardInterrupt()]
 
 
 class Failing:
-    """A source on a pipe; each call to it raises ``error``."""
+    """A source on a pipe, whose call for ``event`` raises ``error``."""
 
-    def __init__(self, loop, error):
+    def __init__(self, loop, event, error):
         self.loop = loop
+        self.event = event
         self.error = error
         self.told: list[Exception] = []
         self.read_fd, self.write_fd = os.pipe()
 
-    def _fail(self, *_):
+    def readable(self):
         raise self.error
 
-    readable = writable = tick = _fail
+    def writable(self):
+        raise self.error
+
+    def tick(self, now):
+        if self.event == "tick":
+            raise self.error
+        return now + PATIENCE
 
     def broken(self, error):
         self.loop.remove(self)
@@ -56,15 +63,13 @@ def test_a_call_that_fails_does_not_end_the_thread(error, caplog):
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_source_that_fails_is_told_so_and_does_not_end_the_thread(error, event):
     loop = current()
-    source = Failing(loop, error)
+    source = Failing(loop, event, error)
 
     def add():
         loop.add(source)
         loop.want_write(source, wanted=event == "write")
         if event == "read":
             os.write(source.write_fd, b"x")
-        if event != "tick":
-            source.tick = lambda now: now + PATIENCE
 
     loop.call(add)
     assert alive(loop)

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import http.client
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -16,8 +17,8 @@ PATIENCE = 60.0
 SIZE = 3 << 20
 SERVE = """
 cd /tmp/www
-if command -v busybox > /dev/null; then exec busybox httpd -f -p 127.0.0.1:8123 -h /tmp/www; fi
-exec python3 -m http.server 8123 --bind 127.0.0.1
+if command -v busybox > /dev/null; then exec busybox httpd -f -p 127.0.0.1:$PORT -h /tmp/www; fi
+exec python3 -m http.server $PORT --bind 127.0.0.1
 """
 
 
@@ -32,9 +33,16 @@ def get(url):
         return None
 
 
+@pytest.fixture
+def port():
+    """One that nobody listens at here: a sandbox may have the network of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 @pytest.fixture(params=["default", "none"])
 def served(request, runtime, offered):
-    """A sandbox with this network that serves /tmp/www at port 8123."""
+    """A sandbox with this network and something in /tmp/www to serve."""
     offered("expose")
     if request.param == "none":
         offered("network_none")
@@ -45,11 +53,11 @@ def served(request, runtime, offered):
         yield sandbox
 
 
-def test_what_listens_inside_is_reached_from_here(served):
-    url = served.expose(8123)
-    assert url == served.expose(8123)
+def test_what_listens_inside_is_reached_from_here(served, port):
+    url = served.expose(port)
+    assert url == served.expose(port)
     assert get(f"{url}/file") is None  # nothing listens yet
-    served.start(SERVE, timeout=None)
+    served.start(SERVE, env={"PORT": str(port)}, timeout=None)
     end = time.monotonic() + PATIENCE
     while (body := get(f"{url}/file")) is None:
         assert time.monotonic() < end

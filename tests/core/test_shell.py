@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.fake_runtime import FakeRuntime, hang, manage
 
@@ -25,7 +27,7 @@ class Session:
     def __init__(self, **answers):
         self.answers = answers
         self.seen = []
-        self.main = None
+        self.main: Any = None
 
     def __call__(self, process):
         script, _, *words = process.command.argv[2:]
@@ -160,7 +162,7 @@ def test_an_error_of_the_way_ends_the_session():
 
 
 def test_what_waits_is_let_go_when_the_session_was_killed():
-    session = Session(run=lambda process, words: session.main.exited(Exit(signal=9)))
+    session: Any = Session(run=lambda process, words: session.main.exited(Exit(signal=9)))
     shell = sandbox(session).shell()
     assert shell.run("x", timeout=None).exit_code == 5
 

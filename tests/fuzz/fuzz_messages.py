@@ -80,6 +80,7 @@ def exited(payload: bytes) -> None:
 
 def check_exit(exit: Exit) -> None:
     assert (exit.code is None) != (exit.signal is None)
+    assert exit.duration is not None
     assert math.isfinite(exit.duration)
     assert exit.usage is not None
     assert math.isfinite(exit.usage.user + exit.usage.system)
@@ -175,10 +176,12 @@ def test_one_input(raw: bytes) -> None:
         for _ in range(form):
             made = changed(data, made)
         payload = json.dumps(made, ensure_ascii=data.ConsumeBool()).encode(errors="surrogatepass")
+    said = ""
     try:
         parse(payload)
     except Violation as violation:
-        assert shown(str(violation), 200)
+        said = str(violation)
+    assert shown(said, 200)
 
 
 if __name__ == "__main__":

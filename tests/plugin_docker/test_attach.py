@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -68,3 +70,24 @@ def test_close_is_idempotent_and_seen_by_the_engine(pair):
     endpoint.close()
     endpoint.close()
     assert engine.recv(1) == b""
+
+
+USE = """
+import gc, sys
+from openrt_core import Sandbox
+with Sandbox.create("docker", image=sys.argv[1]) as sandbox:
+    sandbox.exec("true", check=True)
+del sandbox
+gc.collect()
+"""
+
+
+def test_a_closed_stream_leaves_nothing_to_complain_about(runtime):
+    # Python 3.13 tells on stderr what goes wrong when a file is collected, older ones with -X dev.
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", USE, runtime.image],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Exception ignored" not in done.stderr

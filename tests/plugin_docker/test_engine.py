@@ -21,6 +21,7 @@ from openrt_docker.engine import Engine, translated
 class Handler(http.server.BaseHTTPRequestHandler):
     """An engine without images, whose pulls begin and then do what ``server.pull`` does."""
 
+    server: Server
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args):
@@ -52,10 +53,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """What listens for it."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.over = threading.Event()
+        self.pull = silent
+
+
 @pytest.fixture
 def server(monkeypatch):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.over = threading.Event()
+    with Server() as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
@@ -66,7 +75,7 @@ def server(monkeypatch):
 
 
 def silent(handler):
-    handler.server.over.wait(120)
+    handler.server.over.wait(90)
     handler.close_connection = True
 
 

@@ -15,11 +15,13 @@ def test_a_malformed_one_harms_nobody_and_reaches_the_commands(runtime, configur
     image = configured("ENV GOMEMLIMIT=abc", "ENV GODEBUG=inittrace=1", "ENV GOGC=nonsense")
     expected = b"abc|inittrace=1|nonsense|unset\n"
     with Sandbox.create(runtime.name, image=image, keep=True) as sandbox:
-        assert sandbox.exec(TOLD).stdout == expected
-        assert sandbox.exec(TOLD, env={"GOMEMLIMIT": "1GiB"}).stdout.startswith(b"1GiB|")
-        with Sandbox.connect(sandbox.id, runtime.name) as joined:
-            assert joined.exec(TOLD).stdout == expected
-        sandbox.kill()
+        try:
+            assert sandbox.exec(TOLD).stdout == expected
+            assert sandbox.exec(TOLD, env={"GOMEMLIMIT": "1GiB"}).stdout.startswith(b"1GiB|")
+            with Sandbox.connect(sandbox.id, runtime.name) as joined:
+                assert joined.exec(TOLD).stdout == expected
+        finally:
+            sandbox.kill()
 
 
 def test_where_the_image_sets_none_commands_have_none(runtime):

@@ -119,6 +119,12 @@ class EngineEndpoint:
         self._release()
 
     def _release(self) -> None:
+        # The SDK hangs the response on what it hands out. It wants to be closed before its socket
+        # is, or Python 3.13 complains on stderr when it is collected. Its own close() would put
+        # the connection back into the pool, whose lock nobody may hold in a child after fork.
+        response = getattr(self._holder, "_response", None)
+        if response is not None:
+            response.raw.close()
         self._holder.close()
         self._socket.close()
 

@@ -93,8 +93,8 @@ def _host_config(
         "network_mode": {"default": "bridge"}.get(spec.network, spec.network),
         "pids_limit": spec.pids or PIDS_LIMIT,
         "read_only": spec.read_only,
-        # Nothing in a sandbox needs to make devices or forge packets. AUDIT_WRITE stays for `connect`
-        # alone, and the agent withholds it from commands: so they cannot look into it.
+        # Nothing in a sandbox needs to make devices or forge packets. AUDIT_WRITE stays, for
+        # `connect` alone: what commands lack, for the agent drops it, they cannot look into.
         "cap_drop": ["MKNOD", "NET_RAW"],
     }
     if spec.memory is not None:

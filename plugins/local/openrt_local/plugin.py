@@ -29,7 +29,7 @@ from openrt_core.models import (
     SandboxStatus,
 )
 from openrt_core.plugin import RuntimeContext, hookimpl
-from openrt_local import bubblewrap, overlays, skeleton
+from openrt_local import bubblewrap, keyring, overlays, skeleton
 from openrt_local.settings import Settings
 from openrt_local.state import Sandbox, ids, sweep
 
@@ -168,18 +168,22 @@ class LocalRuntime(AgentRuntime):
                 socket=listener.fileno(),
                 id=spec.id,
             )
+
             # bubblewrap stays as the parent of the agent; a session of its own keeps the
             # terminal's Ctrl-C from it.
-            child = subprocess.Popen(
-                bubblewrap.arguments(layout),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=(listener.fileno(),),
-                start_new_session=True,
-                env={},
-                cwd="/",
-            )
+            def start() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    bubblewrap.arguments(layout),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    pass_fds=(listener.fileno(),),
+                    start_new_session=True,
+                    env={},
+                    cwd="/",
+                )
+
+            child = keyring.without_ours(start)
         with self._lock:
             self._children[spec.id] = child
         return child
