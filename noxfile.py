@@ -151,7 +151,9 @@ def fuzz(session: nox.Session) -> None:
     for name in re.findall(r"^func (Fuzz\w+)\(", sources, re.MULTILINE):
         # Without the tests, whose processes are no part of this.
         arguments = ("-run=^$", f"-fuzz=^{name}$", f"-fuzztime={seconds}s", "-parallel=2")
-        go(session, "test", *arguments, "-ldflags=-checklinkname=0", ".")
+        # Else it makes inputs smaller, for a minute each, that are only of interest.
+        more = ("-fuzzminimizetime=1s", "-ldflags=-checklinkname=0")
+        go(session, "test", *arguments, *more, ".")
 
 
 def _fuzz_python(session: nox.Session, path: Path, seconds: int) -> None:

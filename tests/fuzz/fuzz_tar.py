@@ -20,6 +20,19 @@ LIMIT: Final = 64 * 1024
 KINDS: Final = [b"0", b"0", b"\0", b"7", b"1", b"2", b"5", b"L", b"K", b"x", b"g", b"3", b"S"]
 RECORDS: Final = ["path", "linkpath", "size", "mtime", "comment", "GNU__sparse__major"]
 
+NAMES: Final = [
+    b"a",
+    b"a/b",
+    b"..",
+    b"../a",
+    b"a/../../b",
+    b"/a",
+    b"./a/",
+    b"a/..",
+    b"",
+    b"a/" * 300,
+]
+
 
 class Stream:
     """What the sandbox sends, in pieces of any size."""
@@ -46,10 +59,17 @@ def number(data: atheris.FuzzedDataProvider) -> int | bytes:
     return int(data.ConsumeIntInRange(0, 3000))
 
 
+def name(data: atheris.FuzzedDataProvider) -> bytes:
+    """A name or a target."""
+    if data.ConsumeBool():
+        return bytes(data.PickValueInList(NAMES))
+    return bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 100)))
+
+
 def pax(data: atheris.FuzzedDataProvider) -> bytes:
     """The content of an extended header."""
     names = [data.PickValueInList(RECORDS) for _ in range(data.ConsumeIntInRange(0, 3))]
-    made = tars.pax(**{name: bytes(data.ConsumeBytes(30)) for name in names})
+    made = tars.pax(**{key: name(data) for key in names})
     return made + bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 8)))
 
 
@@ -59,15 +79,15 @@ def member(data: atheris.FuzzedDataProvider) -> bytes:
     if kind in (b"x", b"g"):
         content = pax(data)
     else:
-        content = bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 600)))
+        content = name(data) + bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 600)))
     size = len(content) if data.ConsumeIntInRange(0, 3) else number(data)
     header = tars.header(
-        bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 100))),
+        name(data),
         kind,
         size=size,
         mode=data.ConsumeIntInRange(0, 0o7777),
         mtime=number(data),
-        target=bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 100))),
+        target=name(data),
         magic=data.PickValueInList([tars.GNU, tars.USTAR, bytes(8)]),
         prefix=bytes(data.ConsumeBytes(data.ConsumeIntInRange(0, 155))),
     )
