@@ -164,7 +164,8 @@ def test_a_child_in_the_background_holds_nothing_up(shared, shell):
     result = shell.run(f"sleep {mark} & echo now", timeout=LONG)
     assert result.stdout == b"now\n"
     assert result.stderr == b""
-    assert out(shell, "kill -0 $! && kill $!; wait $! 2>/dev/null; echo $?") == b"143\n"
+    # Not waited for: the wait of dash 0.5.12 can miss the end of a job that it has just killed.
+    assert out(shell, "kill -0 $! && kill $! && echo killed") == b"killed\n"
     until(lambda: not running(shared, mark))
 
 
