@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import signal
 import time
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from openrt_core.errors import (
     CommandNotStartedError,
+    OpenrtError,
     SandboxGoneError,
     Started,
     TransportError,
@@ -124,6 +126,11 @@ class Running:
     async def _send(self, server: Server, number: int, *, group: bool) -> None:
         script = wrapper.signal_script(self._folder, number, group=group)
         self.events.append(await server.start(script, EXECUTE_TIMEOUT))
+
+    async def end(self, server: Server) -> None:
+        """Kills it, for a client that goes; what the server answers no longer matters."""
+        with contextlib.suppress(OpenrtError):
+            await self._send(server, signal.SIGKILL, group=True)
 
     async def _follow(
         self, server: Server, started: UUID, feeder: asyncio.Task[None] | None

@@ -126,13 +126,15 @@ class RemoteRuntime(Lives):
                 process.failed(lost(error, handle.id))
 
         running = Running(process, requests)
-        worker.spawn(self._run(handle, process, running)).add_done_callback(over)
+        # Looked up now: should it be closed meanwhile, the command must not open it again.
+        opened = self._open.get(handle.id)
+        worker.spawn(self._run(handle, process, running, opened)).add_done_callback(over)
         return process
 
     @hookimpl
     def openrt_teardown(self, handle: SandboxHandle) -> bool:
         """Stops it, whoever started it: the session's id is the sandbox's."""
-        self._let_go(handle.id)
+        self._let_go(handle.id, removed=True)
         self._kept.discard(handle.id)
         control = self._control()
         session = control.session(handle.id)
@@ -144,7 +146,7 @@ class RemoteRuntime(Lives):
     def openrt_disconnect(self, handle: SandboxHandle) -> bool:
         """Closes the connections. One that was made and kept here is paused, unless
         SANDBOX_PAUSE_CLOSED_RUNTIMES is false: nobody uses it, and it is paid for."""
-        was_open = self._let_go(handle.id)
+        was_open = self._let_go(handle.id, removed=False)
         if handle.id in self._kept and self._settings.pause_closed:
             control = self._control()
             session = control.session(handle.id)
@@ -152,7 +154,7 @@ class RemoteRuntime(Lives):
                 control.pause(session.runtime_id)
         return was_open
 
-    def _let_go(self, id: str) -> bool:
+    def _let_go(self, id: str, *, removed: bool) -> bool:
         """Closes the connections to a sandbox; False when there are none."""
         with self._lock:
             sandbox = self._open.pop(id, None)
@@ -160,7 +162,7 @@ class RemoteRuntime(Lives):
         if sandbox is None:
             return False
         if worker is not None and worker.usable:
-            worker.call(sandbox.close())
+            worker.call(sandbox.close(removed=removed))
         return True
 
     @hookimpl
@@ -236,7 +238,7 @@ class RemoteRuntime(Lives):
         try:
             await sandbox.set_up(spec)
         except BaseException:
-            await sandbox.close()
+            await sandbox.close(removed=True)
             raise
         self._open[spec.id] = sandbox
 
@@ -244,8 +246,10 @@ class RemoteRuntime(Lives):
         link = Link(id, session, control, retries=self._settings.enable_retries)
         return Sandbox(Server(link))
 
-    async def _run(self, handle: SandboxHandle, process: Process, running: Running) -> None:
-        sandbox = await self._sandbox(handle)
+    async def _run(
+        self, handle: SandboxHandle, process: Process, running: Running, opened: Sandbox | None
+    ) -> None:
+        sandbox = opened or await self._sandbox(handle)
         await sandbox.run(process, running)
 
     async def _read(self, handle: SandboxHandle, path: str) -> bytes | None:
@@ -263,11 +267,11 @@ class RemoteRuntime(Lives):
         try:
             await sandbox.join()
         except BaseException:
-            await sandbox.close()
+            await sandbox.close(removed=False)
             raise
         other = self._open.setdefault(handle.id, sandbox)
         if other is not sandbox:  # somebody else joined meanwhile
-            await sandbox.close()
+            await sandbox.close(removed=False)
         return other
 
     def _find(self, id: str, control: ControlPlane) -> Session:

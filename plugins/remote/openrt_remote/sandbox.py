@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from openrt_core.errors import OpenrtError, ProvisionError, TransportError
+from openrt_core.errors import (
+    OpenrtError,
+    ProvisionError,
+    SandboxGoneError,
+    Started,
+    TransportError,
+)
 from openrt_core.models import SandboxSpec
 from openrt_core.process import Process
 from openrt_remote import wrapper
@@ -21,6 +27,8 @@ from openrt_remote.start import ENVIRONMENT
 
 log = logging.getLogger("openrt")
 
+KILLS_TIME: Final = 10.0
+"""Seconds that closing takes for killing commands, at most."""
 SWEEP: Final = 0.5
 """Seconds until what is left of ended commands is removed, all at once."""
 RECORD_LIMIT: Final = 1024 * 1024
@@ -46,10 +54,11 @@ class Sandbox:
         self.workdir = "/workspace"
         self.env: dict[str, str] = {}
         self._folder = f"/tmp/.openrt-{server.id}"
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Running] = {}
         self._folders: list[str] = []
         self._events: list[UUID] = []
         self._closed = False
+        self._removed = False
         self._sweeper: asyncio.Task[None] | None = None
 
     async def set_up(self, spec: SandboxSpec) -> None:
@@ -96,23 +105,49 @@ class Sandbox:
         """
         task = asyncio.current_task()
         assert task is not None  # it runs on the loop
-        self._running.add(task)
+        if self._is_closed():
+            raise self._ended("no")
+        self._running[task] = running
         folder = f"{self._folder}/{secrets.token_hex(8)}"
         command = process.command
         try:
             env = {**self.env, **command.env}
             await running.run(self.server, folder, env, command.cwd or self.workdir)
+        except asyncio.CancelledError:
+            if self._is_closed():
+                raise self._ended("unknown" if process.pid is None else "yes") from None
+            raise
         finally:
-            self._running.discard(task)
+            self._running.pop(task, None)
             self._folders.append(folder)
             self._events += running.events
-            if not self._closed and (self._sweeper is None or self._sweeper.done()):
+            if not self._is_closed() and (self._sweeper is None or self._sweeper.done()):
                 self._sweeper = asyncio.create_task(self._sweep())
 
-    async def close(self) -> None:
-        """Ends what goes on here, and the connections. The sandbox itself is left alone."""
+    def _is_closed(self) -> bool:
+        # A method, for it may change at every await.
+        return self._closed
+
+    def _ended(self, started: Started) -> OpenrtError:
+        if self._removed:
+            return SandboxGoneError(f"The sandbox {self.server.id} is gone: it was removed here.")
+        return TransportError(
+            f"The connection to the sandbox {self.server.id} was closed here.", started=started
+        )
+
+    async def close(self, *, removed: bool) -> None:
+        """Ends what goes on here, and the connections.
+
+        Args:
+            removed: whether the sandbox ends too. Else it is left alone, but for the commands of
+                this client, which are killed.
+        """
         self._closed = True
+        self._removed = removed
         tasks = [*self._running, *([self._sweeper] if self._sweeper is not None else [])]
+        if self._running and not removed:
+            kills = [asyncio.create_task(one.end(self.server)) for one in self._running.values()]
+            await asyncio.wait(kills, timeout=KILLS_TIME)
         for task in tasks:
             task.cancel()
         await self.server.close()
