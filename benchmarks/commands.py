@@ -56,7 +56,7 @@ def modal() -> None:
 
     with emulated(), Sandbox.create("modal", image="benchmark") as sandbox:
         client = sdk.Client.from_credentials("ak-test", "as-test")
-        found = sdk.Sandbox.from_name("openrt", f"openrt-{sandbox.id}", client=client)
+        found = sdk.Sandbox.from_name("openrt", sandbox.id, client=client)
         ratio = measure(
             lambda: sandbox.exec(["true"]),
             lambda: found.exec("true", text=False).wait(),
